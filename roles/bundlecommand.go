@@ -83,7 +83,7 @@ func debugBundle(env client.Env, cloud Cloud) *cobra.Command {
 }
 
 func (b *bundleCommand) run(cmd *cobra.Command, named admin.Target) (err error) {
-	o := bundle.Options{Profile: b.profile, Bytes: int64(b.maxBytes), Version: Version(), Now: time.Now().UTC().Truncate(time.Second), Unreachable: map[string]error{}, Progress: b.progress()}
+	o := bundle.Options{Profile: b.profile, Bytes: int64(b.maxBytes), Version: Version(), Now: time.Now().UTC().Truncate(time.Second), Progress: b.progress()}
 	urls := b.nodes
 	if len(urls) == 0 {
 		urls = []string{b.target.URL}

@@ -139,6 +139,42 @@ func (c *compacted) all(end int64) (records []*kgo.Record) {
 	}
 }
 
+// A look goes past what compaction has left empty in the bucket, to what is behind it.
+func TestALookGoesPastWhatCompactionHasEmptied(t *testing.T) {
+	t.Parallel()
+	c := newCompacted(t)
+	cl := c.client()
+	adm := kadm.NewClient(cl)
+	text := func(s string) *string { return &s }
+	_, err := adm.CreateTopics(t.Context(), 1, 1, map[string]*string{"cleanup.policy": text("compact"), "min.cleanable.dirty.ratio": text("0"), "delete.retention.ms": text("1")}, "t")
+	must(t, err)
+	_, err = adm.CreateTopics(t.Context(), 1, 1, nil, "filler")
+	must(t, err)
+	cl.Close()
+	c.send(&kgo.Record{Topic: "t", Key: []byte("k"), Value: []byte("v")}, &kgo.Record{Topic: "t", Key: []byte("k")})
+	c.awaitCleaned(2)
+	c.evict(2)
+	end := int64(2)
+	for deadline := time.Now().Add(time.Minute); ; {
+		c.send(&kgo.Record{Topic: "t", Key: []byte("last"), Value: []byte("x")})
+		end++
+		c.awaitCleaned(end)
+		if read := c.all(end); read[0].Offset >= 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the tombstone is still there")
+		}
+	}
+	if p := c.partition(); p.LocalStart != 2 {
+		t.Fatalf("the WAL begins at %d", p.LocalStart)
+	}
+	is := looker{t, c.HTTP()}.looks("t", "from=start&limit=1000")
+	if n := len(is.Messages); n == 0 || is.Messages[n-1].Offset != end-1 || is.Next != end {
+		t.Errorf("%v of %d are shown, the next is %d", offsetsOf(is), end, is.Next)
+	}
+}
+
 // TestCompactedTopic: of a hundred thousand records of a thousand keys the last of
 // each are read back from the bucket, where they were; keys that are deleted are gone
 // after their time; a restart finds it all as it was; and the bucket is whole.

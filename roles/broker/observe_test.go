@@ -13,7 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/transport/kafka"
 )
 
 // families returns what a broker exports, by name.
@@ -240,9 +243,14 @@ func TestSlowRequestsAreTold(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, told[0][key], want)
 		}
 	}
-	for _, key := range []string{"took", "queue", "prepare", "sync", "replicate", "remote", "bytes"} {
+	for _, key := range []string{"remote", "bytes"} {
 		if told[0][key] == nil {
 			t.Errorf("it does not say %s: %v", key, told[0])
+		}
+	}
+	for _, key := range []string{"took", "queue", "prepare", "sync", "replicate"} {
+		if _, err := time.ParseDuration(fmt.Sprint(told[0][key])); err != nil {
+			t.Errorf("%s is %v, which has no unit", key, told[0][key])
 		}
 	}
 	mu.Lock()
@@ -268,5 +276,24 @@ func TestWaitingIsNotSlow(t *testing.T) {
 	waited := stageTimes{stageQueue: time.Millisecond, stageRead: 2 * time.Millisecond, stageWait: time.Minute}
 	if got := waited.served(); got != 3*time.Millisecond {
 		t.Errorf("it was served in %v", got)
+	}
+}
+
+// What a request waited for that was refused before any of it was appended, such as a module or
+// room in the log, is told of as what it was: no replica kept it waiting.
+func TestRefusedIsNotReplicated(t *testing.T) {
+	come := time.Now()
+	p := &produceRequest{
+		r: &kafka.Request{Received: come}, begun: come.Add(time.Millisecond),
+		parts: []producePart{{err: kerr.KafkaStorageError}, {err: kerr.KafkaStorageError}},
+	}
+	want := stageTimes{stageQueue: time.Millisecond, stagePrepare: 4 * time.Millisecond}
+	if got, _ := p.times(come.Add(5 * time.Millisecond)); got != want {
+		t.Errorf("the stages took %v, want %v", got, want)
+	}
+	p.parts[1] = producePart{appended: come.Add(2 * time.Millisecond), synced: come.Add(3 * time.Millisecond)}
+	want = stageTimes{stageQueue: time.Millisecond, stagePrepare: time.Millisecond, stageSync: time.Millisecond, stageReplicate: 2 * time.Millisecond}
+	if got, _ := p.times(come.Add(5 * time.Millisecond)); got != want {
+		t.Errorf("with one that was appended the stages took %v, want %v", got, want)
 	}
 }

@@ -130,7 +130,10 @@ func (b *Broker) peekHere(ctx context.Context, q PeekRequest) (*Peeked, error) {
 	for look.at < end && !look.full {
 		from := look.at
 		if local := l.LocalStart(); from < local {
-			err = b.readBucket(ctx, l, from, min(local, end), look.take)
+			until := min(local, end)
+			if err = b.readBucket(ctx, l, from, until, look.take); err == nil {
+				look.at = max(look.at, until) // of what is missing compaction by key has left nothing
+			}
 		} else {
 			err = readLog(l, from, look.take)
 		}
@@ -138,7 +141,7 @@ func (b *Broker) peekHere(ctx context.Context, q PeekRequest) (*Peeked, error) {
 			return nil, fmt.Errorf("read %s-%d at offset %d: %w", q.Topic, q.Partition, from, err)
 		}
 		if look.at == from && !look.full {
-			break // compaction by key has left nothing behind it yet
+			break // the log has less than it had
 		}
 	}
 	look.out.Next = int64(min(look.at, end))

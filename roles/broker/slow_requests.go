@@ -79,7 +79,7 @@ func (s *slowRequests) note(r *kafka.Request, now time.Time, took time.Duration,
 		return
 	}
 	attrs := append([]slog.Attr{
-		slog.String("api", api), slog.Int("version", int(r.Version)), slog.Duration("took", now.Sub(r.Received)),
+		slog.String("api", api), slog.Int("version", int(r.Version)), slog.String("took", now.Sub(r.Received).String()),
 		slog.String("client_id", r.ClientID), slog.String("principal", r.Conn.Principal()), slog.String("remote", r.Conn.RemoteAddr().String()),
 	}, rest()...)
 	if leftOut > 0 {
@@ -100,11 +100,11 @@ func waitsByNature(key int16) bool {
 // nothingMore is to be said of a request.
 func nothingMore() []slog.Attr { return nil }
 
-// attrs are the stages that a request has had, in seconds.
+// attrs are the stages that a request has had, each with its unit: JSON would have nanoseconds.
 func (t *stageTimes) attrs(of []stageObserver) []slog.Attr {
 	var all []slog.Attr
 	for _, o := range of {
-		all = append(all, slog.Duration(o.of.String(), t[o.of]))
+		all = append(all, slog.String(o.of.String(), t[o.of].String()))
 	}
 	return all
 }

@@ -106,7 +106,7 @@ func (f *fetchRequest) observe(now time.Time) {
 // partitions those that were last say it; last is one of them, or one that was refused.
 func (p *produceRequest) times(now time.Time) (t stageTimes, last *producePart) {
 	t[stageQueue] = max(p.begun.Sub(p.r.Received), 0)
-	appended, synced := p.begun, time.Time{}
+	var appended, synced time.Time
 	for i := range p.parts {
 		part := &p.parts[i]
 		if last == nil || part.synced.After(last.synced) || last.err == nil && part.err != nil {
@@ -119,7 +119,10 @@ func (p *produceRequest) times(now time.Time) (t stageTimes, last *producePart) 
 			synced = part.synced
 		}
 	}
-	if synced.Before(appended) { // refused, or acked from memory
+	switch {
+	case appended.IsZero(): // all were refused before
+		appended, synced = now, now
+	case synced.Before(appended): // refused since, or acked from memory
 		synced = appended
 	}
 	t[stagePrepare] = max(appended.Sub(p.begun), 0)

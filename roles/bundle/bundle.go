@@ -49,9 +49,7 @@ type Part struct {
 // Options of an archive.
 type Options struct {
 	Servers []Server
-	// Unreachable are servers that cannot even be asked, each with why.
-	Unreachable map[string]error
-	Local       []Part
+	Local   []Part
 	// Secrets are texts that are taken out wherever they stand.
 	Secrets []string
 	// Profile is how long a profile of the processor is of; 0: none is asked for.
@@ -189,10 +187,6 @@ func Collect(ctx context.Context, w io.Writer, o Options) (Manifest, error) {
 	c := &collection{o: o, redact: NewRedactor(o.Secrets...), left: o.Bytes, out: tar.NewWriter(zip), manifest: Manifest{Created: o.Now, Version: o.Version, Servers: []string{}, Items: []Item{}}}
 	for _, part := range o.Local {
 		c.local(ctx, part)
-	}
-	for name, err := range o.Unreachable {
-		c.manifest.Servers = append(c.manifest.Servers, name)
-		c.put(Item{File: folder(name), Missing: err.Error()}, nil)
 	}
 	var wait sync.WaitGroup
 	for _, server := range o.Servers {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,14 +46,7 @@ func Examine(ctx context.Context, o Options) []Check {
 }
 
 // has tells whether the node is to have a role.
-func (h host) has(role string) bool {
-	for _, r := range h.config.RoleList() {
-		if r == role {
-			return true
-		}
-	}
-	return false
-}
+func (h host) has(role string) bool { return slices.Contains(h.config.RoleList(), role) }
 
 // read returns a file of the kernel without the space around it; "": there is none.
 func (h host) read(name string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"net"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/security/pki"
+	"rustmq.dev/rustmq/security/pki/pkitest"
 )
 
 // fit is what /proc and /sys say of a host that is well.
@@ -178,7 +181,7 @@ func TestEachJudgement(t *testing.T) {
 		"no GSO":                {judgeOffloads(false, true), Warn},
 		"no GRO":                {judgeOffloads(true, false), Warn},
 		"certificate":           {judgeCertificate("c", leaf(-day, 30*day), now), OK},
-		"certificate ends":      {judgeCertificate("c", leaf(-day, 3*day), now), Warn},
+		"certificate ends":      {judgeCertificate("c", leaf(-day, 29*day), now), Warn},
 		"certificate ended":     {judgeCertificate("c", leaf(-2*day, -day), now), Fail},
 		"certificate begins":    {judgeCertificate("c", leaf(day, 2*day), now), Fail},
 		"bucket":                {Bucket(Probed{Where: "s3://x", Took: ms}, nil)[0], OK},
@@ -224,6 +227,32 @@ func TestPortsThatAreTaken(t *testing.T) {
 	}
 	if got := all["data directory"]; got.Verdict != OK || !strings.Contains(got.Found, "pid 4711") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestAuthoritiesThatAreNone are a failure, as they are when the node starts.
+func TestAuthoritiesThatAreNone(t *testing.T) {
+	ca := pkitest.New(t, "ca")
+	ca.Sign("node", pkitest.Server(pki.Identity{Cluster: "c", Node: 1}))
+	const key = "security.tls.client_ca_file"
+	c := small(t)
+	c.Security.TLS.ClientCAFile = ca.CAFile()
+	if got, said := examined(t, c, nil)[key]; said {
+		t.Errorf("%+v", got)
+	}
+	garbage := filepath.Join(t.TempDir(), "garbage.pem")
+	if err := os.WriteFile(garbage, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no certificate")}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{ca.KeyFile("node"), garbage, filepath.Join(t.TempDir(), "none.pem")} {
+		c.Security.TLS.ClientCAFile = file
+		if got := examined(t, c, nil)[key]; got.Verdict != Fail || !strings.Contains(got.Found, file) {
+			t.Errorf("%s: %+v", file, got)
+		}
+	}
+	c.Security.TLS.ClientCAFile, c.Security.TLS.CRLFile = ca.CAFile(), garbage
+	if got := examined(t, c, nil)[key]; got.Verdict != Fail || !strings.Contains(got.Found, garbage) {
+		t.Errorf("lists: %+v", got)
 	}
 }
 

@@ -45,6 +45,6 @@ const (
 	// clockError is the error that the kernel allows its clock to have, once it is in step.
 	clockError = time.Second
 
-	// certificateWarn is how long before its end a certificate is to be renewed.
-	certificateWarn = 14 * 24 * time.Hour
+	// certificateWarn is how long before its end a certificate is to be renewed: as nodes warn.
+	certificateWarn = 30 * 24 * time.Hour
 )

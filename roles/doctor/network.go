@@ -4,17 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rustmq.dev/rustmq/security/pki"
 )
 
 // network looks at what the kernel gives to sockets.
@@ -214,18 +214,15 @@ func (h host) certificates(context.Context) (checks []Check) {
 		}
 		checks = append(checks, judgeCertificate(name, cert.Leaf, h.now()))
 	}
-	for _, authority := range []struct{ key, file string }{
-		{"security.tls.client_ca_file", h.config.Security.TLS.ClientCAFile}, {"security.cluster.ca_file", h.config.Security.Cluster.CAFile},
+	for _, section := range []struct{ name, authorities, lists string }{
+		{"security.tls.client_ca_file", h.config.Security.TLS.ClientCAFile, h.config.Security.TLS.CRLFile},
+		{"security.cluster.ca_file", h.config.Security.Cluster.CAFile, h.config.Security.Cluster.CRLFile},
 	} {
-		if authority.file == "" {
+		if section.authorities == "" {
 			continue
 		}
-		raw, err := os.ReadFile(authority.file)
-		if block, _ := pem.Decode(raw); err == nil && block == nil {
-			err = errors.New("it has no PEM block")
-		}
-		if err != nil {
-			checks = append(checks, ill(authority.key, Fail, fmt.Sprintf("it cannot be read: %v", err), "the node does not start", "name a PEM file of the authorities to trust"))
+		if _, err := pki.OpenTrust(pki.TrustOptions{CAFile: section.authorities, RevocationFile: section.lists, Now: h.now}); err != nil {
+			checks = append(checks, ill(section.name, Fail, err.Error(), "the node does not start", "name a PEM file of the authorities to trust, and as crl_file one of their revocation lists, or none"))
 		}
 	}
 	return checks

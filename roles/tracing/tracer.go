@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"strconv"
 	"strings"
@@ -70,7 +71,7 @@ func New(ctx context.Context, o Options) (*Tracer, error) {
 	m := newMetrics()
 	provider := sdk.NewTracerProvider(
 		sdk.WithBatcher(&exporter{to: to, log: o.Log, metrics: m}, sdk.WithBatchTimeout(sendEvery), sdk.WithExportTimeout(2*exportTimeout)),
-		sdk.WithSampler(sdk.ParentBased(sdk.TraceIDRatioBased(o.Sample))),
+		sdk.WithSampler(sdk.AlwaysSample()), // of what was drawn, before anything was made of it
 		sdk.WithResource(resource.NewSchemaless(semconv.ServiceName(o.Service), semconv.ServiceVersion(o.Version), semconv.ServiceInstanceID(o.Instance))),
 	)
 	return &Tracer{sample: o.Sample, provider: provider, tracer: provider.Tracer("rustmq.dev/rustmq", trace.WithSchemaURL(semconv.SchemaURL)), metrics: m}, nil
@@ -96,16 +97,20 @@ func (t *Tracer) span(ctx context.Context, name string, kind trace.SpanKind, fro
 	return ctx
 }
 
-// remote is the context that a batch came with; ok: it has one, or one may be begun.
+// drawn decides whether something is traced that has no context of its own.
+func (t *Tracer) drawn() bool { return rand.Float64() < t.sample }
+
+// remote is the context that a batch came with, or an empty one; ok: the batch is traced.
 func (t *Tracer) remote(c broker.TraceContext) (ctx context.Context, ok bool) {
 	ctx = context.Background()
-	if c.Parent != "" {
-		ctx = t.context.Extract(ctx, propagation.MapCarrier{"traceparent": c.Parent, "tracestate": c.State})
+	if c.Parent == "" {
+		return ctx, t.drawn()
 	}
+	ctx = t.context.Extract(ctx, propagation.MapCarrier{"traceparent": c.Parent, "tracestate": c.State})
 	if parent := trace.SpanContextFromContext(ctx); parent.IsValid() {
 		return ctx, parent.IsSampled()
 	}
-	return ctx, t.sample > 0
+	return ctx, t.drawn()
 }
 
 // Produced implements broker.Tracer.
@@ -124,9 +129,6 @@ func (t *Tracer) Produced(p *broker.TracedProduce) {
 		attrs = append(attrs, semconv.MessagingKafkaOffset(int(p.Base)))
 	}
 	ctx = t.span(ctx, "produce "+p.Topic, trace.SpanKindServer, p.Received, p.Answered, p.Error, attrs...)
-	if !trace.SpanContextFromContext(ctx).IsSampled() {
-		return
-	}
 	t.span(ctx, "queue", trace.SpanKindInternal, p.Received, p.Begun, nil)
 	if p.Appended.IsZero() {
 		return // refused
@@ -159,7 +161,7 @@ func modules(all []broker.TracedModule) []attribute.KeyValue {
 
 // Fetched implements broker.Tracer. A request has no context of its own.
 func (t *Tracer) Fetched(f *broker.TracedFetch) {
-	if t.sample == 0 {
+	if !t.drawn() {
 		return
 	}
 	name := "fetch"
@@ -172,16 +174,13 @@ func (t *Tracer) Fetched(f *broker.TracedFetch) {
 		attrs = append(attrs, semconv.MessagingDestinationName(f.Topic))
 	}
 	ctx := t.span(context.Background(), name, trace.SpanKindServer, f.Received, f.Answered, nil, attrs...)
-	if !trace.SpanContextFromContext(ctx).IsSampled() {
-		return
-	}
 	t.span(ctx, "queue", trace.SpanKindInternal, f.Received, f.Begun, nil)
 	t.span(ctx, "read", trace.SpanKindInternal, f.Begun, f.Answered, nil, attribute.Float64("rustmq.waited_seconds", f.Waited.Seconds()))
 }
 
 // Uploaded implements broker.Tracer.
 func (t *Tracer) Uploaded(u *upload.Done) {
-	if t.sample == 0 {
+	if !t.drawn() {
 		return
 	}
 	t.span(context.Background(), "upload", trace.SpanKindClient, u.Begun, u.Ended, u.Err,
