@@ -260,13 +260,13 @@ impl Reader {
 
     /// Gives partitions up that others have already.
     pub(crate) fn lose(&self, partitions: &[TopicPartition]) {
-        self.end(partitions);
+        self.end(partitions, true);
     }
 
-    fn end(&self, partitions: &[TopicPartition]) -> Vec<Arc<Span>> {
+    fn end(&self, partitions: &[TopicPartition], lost: bool) -> Vec<Arc<Span>> {
         let mut positions = self.positions();
         positions.revoke(partitions);
-        self.progress.close(partitions, false)
+        self.progress.close(partitions, lost)
     }
 
     /// Gives partitions up: waits for handlers that are at work, while what waits for them is not begun,
@@ -274,7 +274,7 @@ impl Reader {
     pub(crate) fn revoke(self: &Arc<Self>, partitions: Vec<TopicPartition>) -> BoxFuture<'static, ()> {
         let reader = Arc::clone(self);
         Box::pin(async move {
-            let spans = reader.end(&partitions);
+            let spans = reader.end(&partitions, false);
             if reader.handling.load(Ordering::SeqCst) {
                 let all = async {
                     for span in &spans {
@@ -282,6 +282,7 @@ impl Reader {
                     }
                 };
                 if timeout(reader.options.drain_timeout, all).await.is_err() {
+                    spans.iter().for_each(|span| span.lose());
                     warn!(
                         group = reader.options.group,
                         "handlers are at work on partitions that are given up: others may handle the same records again"
