@@ -199,6 +199,7 @@ impl<T: Send + Sync + 'static> Consumer<T> {
         if !self.reader.in_group() {
             return Err(Error::Config("commit: the consumer has no group".to_owned()));
         }
+        let ceased = self.reader.membership().ceased; // before it is looked what may be committed
         let mut offsets = Offsets::new();
         for message in messages {
             let (span, record) = (&message.place.span, &message.record);
@@ -216,7 +217,7 @@ impl<T: Send + Sync + 'static> Consumer<T> {
                 *at = At { offset: record.offset + 1, epoch: record.leader_epoch };
             }
         }
-        self.reader.commit(offsets).await
+        self.reader.commit(offsets, ceased).await
     }
 
     /// Has reading go on at an offset of a partition. What was read before and is not handled is dropped.
