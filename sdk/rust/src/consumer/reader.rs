@@ -275,10 +275,10 @@ impl Reader {
 
     /// Gives partitions up: waits for handlers that are at work, while what waits for them is not begun,
     /// and commits what they did.
-    pub(crate) fn revoke(self: &Arc<Self>, partitions: Vec<TopicPartition>) -> BoxFuture<'static, ()> {
+    pub(crate) fn revoke(self: &Arc<Self>, partitions: &[TopicPartition]) -> BoxFuture<'static, ()> {
         let reader = Arc::clone(self);
+        let revoked = Revoked(self.end(partitions, false)); // at once, whatever becomes of the future
         Box::pin(async move {
-            let revoked = Revoked(reader.end(&partitions, false));
             let spans = &revoked.0;
             if reader.handling.load(Ordering::SeqCst) {
                 let all = async {
@@ -368,7 +368,7 @@ mod tests {
         let place = reader.progress.add(&tp, [(5, 0)].into_iter());
         let _working = place.span.begin().unwrap();
         reader.set_handling(true);
-        let mut revoking = reader.revoke(vec![tp]);
+        let mut revoking = reader.revoke(&[tp]);
         assert!(futures::poll!(revoking.as_mut()).is_pending());
         assert!(place.span.is_ended() && place.span.may_commit());
         drop(revoking);
