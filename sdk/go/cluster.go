@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -29,13 +30,16 @@ type adminTarget struct {
 
 // WithAdmin names the admin API, http://host:9642, or https where the cluster asks who
 // calls. token, which may be nil, is called for each call, for a token of `rustmq admin
-// tokens` or of the identity provider. client may be nil; it is for authorities of your own and
-// client certificates.
+// tokens` or of the identity provider; by http it is refused where the network would see it. client
+// may be nil; it is for authorities of your own and client certificates.
 func WithAdmin(address string, token func(context.Context) (string, error), client *http.Client) Option {
 	return func(c *config) error {
 		u, err := url.Parse(address)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return fmt.Errorf("WithAdmin(%q): want http://host:port or https://host:port", address)
+		}
+		if token != nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			return fmt.Errorf("WithAdmin(%q): a token would be shown to the network: write https://%s", address, u.Host)
 		}
 		if client == nil {
 			client = &http.Client{Timeout: adminTimeout}
@@ -43,6 +47,11 @@ func WithAdmin(address string, token func(context.Context) (string, error), clie
 		c.admin = adminTarget{url: strings.TrimRight(address, "/"), token: token, http: client}
 		return nil
 	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // APIError is an answer of the admin API that says no.

@@ -66,6 +66,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"token in the clear":   {WithToken(func(context.Context) (string, error) { return "", nil })},
 		"breaker":              {WithCircuitBreaker(Breaker{})},
 		"admin":                {WithAdmin("localhost:9642", nil, nil)},
+		"token by http":        {WithAdmin("http://broker:9642", func(context.Context) (string, error) { return "", nil }, nil)},
 		"transactional id":     {WithTransactionalID("", 0)},
 		"file that is missing": {WithTLS(TLS{CAFile: "missing.pem"})},
 	} {
@@ -74,6 +75,13 @@ func TestOptionsAreChecked(t *testing.T) {
 			_ = c.Close()
 		} else if !strings.HasPrefix(err.Error(), "rustmq: ") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, url := range []string{"https://broker:9642", "http://localhost:9642", "http://127.0.0.2:9642", "http://[::1]:9642"} {
+		if c, err := New(WithAdmin(url, func(context.Context) (string, error) { return "", nil }, nil)); err != nil {
+			t.Errorf("a token to %s: %v", url, err)
+		} else {
+			_ = c.Close()
 		}
 	}
 	c, err := New(WithBrokers("h", "::1", "[::2]:7"))

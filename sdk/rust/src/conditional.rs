@@ -9,13 +9,13 @@ use tokio::sync::Mutex;
 
 use crate::builder::{Acks, Producing};
 use crate::cluster::{CallOptions, Cluster, To};
+use crate::consumer::Position;
 use crate::error::{Code, Error, Result};
 use crate::producer::{Core, Deliveries};
 use crate::record::{Delivery, Record};
 
 /// Names the offset that a record is to get.
 const EXPECT: &str = "rustmq.expect.offset";
-const LATEST: i64 = -1;
 
 /// Appends records one by one, each in a batch of its own, as a condition is of a batch.
 pub(crate) struct Conditional {
@@ -79,7 +79,9 @@ impl Conditional {
     /// Where a partition ends.
     async fn end(&self, topic: &str, partition: i32) -> Result<i64> {
         let make = |_| {
-            let p = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(LATEST);
+            let p = ListOffsetsPartition::default()
+                .with_partition_index(partition)
+                .with_timestamp(Position::End.timestamp());
             let t = ListOffsetsTopic::default()
                 .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
                 .with_partitions(vec![p]);

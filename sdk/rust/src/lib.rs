@@ -72,3 +72,8 @@ pub use transport::{Link, Via};
 
 /// Version of this crate, as brokers are told.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What README.md shows is compiled with the documentation's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

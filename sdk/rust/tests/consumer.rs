@@ -325,6 +325,44 @@ fn a_stream_counts_what_it_gave_before_and_leaves_the_rest() -> Result<(), Faile
     })
 }
 
+/// What the poll gave counts as handled, and what it kept back comes next.
+#[test]
+fn a_run_and_a_stream_go_on_where_a_poll_was() -> Result<(), Failed> {
+    use futures::StreamExt;
+    run(async {
+        let (_server, client) = start().await?;
+        client.admin().create_topic(NewTopic::new("t").partitions(1)).await?;
+        let producer = client.producer().build()?;
+        for sent in producer.send_all(["1", "2", "}", "4", "5"].map(|v| Record::to("t").value(v))).await {
+            sent?;
+        }
+        let consumer = numbers(client.consumer().topics(["t"]).group("run").failures(Failures::skip())).await?;
+        assert_eq!(poll(&consumer).await?, [1, 2]);
+        let (got, stop) = (Arc::new(Mutex::new(Vec::new())), Stop::new());
+        let seen = (got.clone(), stop.clone());
+        let ended = consumer.run_until(stop.wait(), move |m| {
+            seen.0.lock().unwrap().push(m.value);
+            if m.value == 5 {
+                seen.1.now();
+            }
+            async { Ok::<_, BoxError>(()) }
+        });
+        within("the run", ended).await??;
+        assert_eq!(*got.lock().unwrap(), [4, 5]);
+        assert_eq!(lag(&client, "run").await?, 0);
+
+        let consumer = numbers(client.consumer().topics(["t"]).group("stream")).await?;
+        assert_eq!(poll(&consumer).await?, [1, 2]);
+        let next: Vec<_> =
+            within("a stream", consumer.stream().take(3).map(|m| m.map(|m| m.value)).collect::<Vec<_>>()).await?;
+        assert!(matches!(next[..], [Err(Error::Decode(_)), Ok(4), Ok(5)]), "{next:?}");
+        assert_eq!(poll(&consumer).await?, [5]);
+        consumer.close().await;
+        assert_eq!(lag(&client, "stream").await?, 1);
+        Ok(())
+    })
+}
+
 /// What was handled is not handed out again, committed or not.
 #[test]
 fn a_manual_consumer_goes_on_where_it_was() -> Result<(), Failed> {

@@ -67,15 +67,10 @@ impl Admin {
         partitions: &[TopicPartition],
         position: Position,
     ) -> Result<HashMap<TopicPartition, i64>> {
-        let timestamp = match position {
-            Position::Start => -2, // of ListOffsets
-            Position::End => -1,
-            Position::Time(ms) => ms.max(0),
-        };
-        let mut found = self.ask_leaders(partitions, timestamp).await?;
+        let mut found = self.ask_leaders(partitions, position.timestamp()).await?;
         let none: Vec<_> = found.iter().filter(|(_, offset)| **offset < 0).map(|(tp, _)| tp.clone()).collect();
         if !none.is_empty() {
-            found.extend(Box::pin(self.ask_leaders(&none, -1)).await?);
+            found.extend(Box::pin(self.ask_leaders(&none, Position::End.timestamp())).await?);
         }
         Ok(found)
     }

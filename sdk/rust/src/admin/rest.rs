@@ -105,6 +105,15 @@ struct Refusal {
     detail: String,
 }
 
+/// The host and port of a URL by which the network sees what is sent; `None`: it is by TLS, or stays on this machine.
+fn shown(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let stays = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
+    (url.scheme() != "https" && !stays).then(|| url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+}
+
 impl AdminApi {
     /// Names the admin API: `http://host:9642`, or `https` where the cluster asks who calls; the system's authorities
     /// are trusted.
@@ -133,13 +142,23 @@ impl AdminApi {
     }
 
     /// Has a token be asked for with each call: one of `rustmq admin tokens`, or of the identity provider.
-    pub fn token<F, Fut>(mut self, token: F) -> Self
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the network would see it: by `http`, but for this machine's own addresses.
+    pub fn token<F, Fut>(mut self, token: F) -> Result<Self>
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<String>> + Send + 'static,
     {
+        if let Some(host) = shown(&self.url) {
+            return Err(Error::Config(format!(
+                "the admin API is {}: a token would be shown to the network: write https://{host}",
+                self.url
+            )));
+        }
         self.token = Some(Arc::new(move || Box::pin(token())));
-        self
+        Ok(self)
     }
 
     /// Calls the API: `GET`, `POST` and others of a path under `/api/v1`, with `body` as JSON unless it is `None`. What has no
@@ -242,5 +261,22 @@ impl AdminApi {
     pub async fn drain_broker(&self, id: i32, draining: bool) -> Result<()> {
         let body = serde_json::json!({ "draining": draining });
         self.call::<_, serde_json::Value>("POST", &format!("/brokers/{id}/drain"), Some(&body)).await.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_is_not_shown_to_the_network() {
+        let with = |url: &str| AdminApi::new(url).unwrap().token(|| async { Ok("secret".to_owned()) });
+        for fine in ["https://broker:9642", "http://localhost:9642", "http://127.0.0.2:9642", "http://[::1]:9642"] {
+            assert!(with(fine).is_ok(), "{fine}");
+        }
+        for shown in ["http://broker:9642", "http://10.0.0.1", "http://[fd00::1]:9642", "http://localhost.example"] {
+            let refused = with(shown).err().map(|err| err.to_string()).unwrap_or_default();
+            assert!(refused.contains(&shown.replace("http", "https")), "{shown}: {refused}");
+        }
     }
 }

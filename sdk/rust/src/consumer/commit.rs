@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::group::{text, topic_name};
+use super::reader::Membership;
 use super::{Offsets, Reader};
 use crate::cluster::{CallOptions, Coordinator, To};
 use crate::error::{Code, Error, Result};
@@ -38,8 +39,9 @@ impl Reader {
     pub(crate) async fn commit_handled(self: &Arc<Self>) -> Result<()> {
         self.in_turn(|reader| async move {
             // In turn with what is given up: a position of before does not come after a later one.
+            let ceased = reader.membership().ceased;
             let taken = reader.progress.take();
-            let committed = reader.commit_in_time(&taken).await;
+            let committed = reader.commit_in_time(&taken, ceased).await;
             if committed.is_err() {
                 reader.progress.restore(&taken);
             }
@@ -48,12 +50,13 @@ impl Reader {
         .await
     }
 
-    /// Commits offsets. Commits come one after the other, and go on when the future is dropped.
-    pub(crate) async fn commit(self: &Arc<Self>, offsets: Offsets) -> Result<()> {
+    /// Commits offsets of partitions that this member had when it had ceased to be one so often. Commits come one after
+    /// the other, and go on when the future is dropped.
+    pub(crate) async fn commit(self: &Arc<Self>, offsets: Offsets, ceased: u64) -> Result<()> {
         if offsets.is_empty() {
             return Ok(());
         }
-        self.in_turn(|reader| async move { reader.commit_in_time(&offsets).await }).await
+        self.in_turn(|reader| async move { reader.commit_in_time(&offsets, ceased).await }).await
     }
 
     /// Runs what commits, once nothing else does, in the order of the calls.
@@ -76,23 +79,28 @@ impl Reader {
         committing.await.unwrap_or(Err(Error::Closed)) // the runtime ends
     }
 
-    async fn commit_in_time(&self, offsets: &Offsets) -> Result<()> {
+    async fn commit_in_time(&self, offsets: &Offsets, ceased: u64) -> Result<()> {
         if offsets.is_empty() {
             return Ok(());
         }
         let what = format!("commit offsets of {}", self.options.group);
         let late = Error::Timeout { what, after: COMMIT_TIMEOUT };
-        timeout(COMMIT_TIMEOUT, self.commit_now(offsets)).await.unwrap_or(Err(late))
+        timeout(COMMIT_TIMEOUT, self.commit_now(offsets, ceased)).await.unwrap_or(Err(late))
     }
 
-    async fn commit_now(&self, offsets: &Offsets) -> Result<()> {
+    async fn commit_now(&self, offsets: &Offsets, ceased: u64) -> Result<()> {
         loop {
             let is = self.membership();
-            if is.generation < 0 {
+            if is.generation < 0 || is.ceased != ceased {
                 return Err(Error::broker(format!("commit offsets of {}", self.options.group), Code::UnknownMemberId));
             }
             let to = To::Coordinator { kind: Coordinator::Group, key: self.options.group.clone() };
-            let make = |version| self.commit_request(version, offsets);
+            // Each attempt is of the generation of the moment; the group refuses who has ceased to be a member meanwhile.
+            let make = |version| {
+                let now = self.membership();
+                let by = if now.ceased == ceased { &now } else { &is };
+                self.commit_request(version, offsets, by)
+            };
             let answer = self.cluster().call_checked(to, make, CallOptions::default(), first_error).await;
             match answer {
                 Ok(_) => return Ok(()),
@@ -107,8 +115,7 @@ impl Reader {
         }
     }
 
-    fn commit_request(&self, version: i16, offsets: &Offsets) -> OffsetCommitRequest {
-        let is = self.membership();
+    fn commit_request(&self, version: i16, offsets: &Offsets, is: &Membership) -> OffsetCommitRequest {
         let mut request = OffsetCommitRequest::default();
         request.group_id = GroupId(text(&self.options.group));
         (request.generation_id_or_member_epoch, request.member_id) = (is.generation, text(&is.member));
@@ -144,7 +151,7 @@ fn first_error(answer: &OffsetCommitResponse) -> Option<Code> {
 mod tests {
     use super::*;
     use crate::client::Client;
-    use crate::consumer::{Options, TopicPartition};
+    use crate::consumer::{At, Options, TopicPartition};
 
     #[tokio::test]
     async fn what_is_handled_is_committed_later_where_a_commit_fails_that_nobody_waits_for() {
@@ -159,5 +166,21 @@ mod tests {
         tokio::task::yield_now().await;
         drop(reader.committing.lock().await);
         assert_eq!(reader.progress.take()[&tp].offset, 6);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_committed_by_a_member_that_came_after_the_one_that_had_it() {
+        let client = Client::builder().brokers(["127.0.0.1:1"]).build().await.unwrap();
+        let reader = Reader::new(client, Options::new());
+        reader.set_membership("before", 1);
+        let had = reader.membership().ceased;
+        reader.set_membership("", -1);
+        reader.set_membership("after", 2);
+        let offsets =
+            || Offsets::from([(TopicPartition { topic: "t".into(), partition: 0 }, At { offset: 5, epoch: 0 })]);
+        let refused = reader.commit(offsets(), had).await.unwrap_err();
+        assert_eq!(refused.code(), Some(Code::UnknownMemberId));
+        let tried = reader.commit(offsets(), reader.membership().ceased).await.unwrap_err();
+        assert_eq!(tried.code(), None, "{tried}");
     }
 }

@@ -28,8 +28,6 @@ use crate::error::{Code, Error, Result};
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long is waited where not all leaders are known.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-const TIMESTAMP_LATEST: i64 = -1; // of ListOffsets
-const TIMESTAMP_EARLIEST: i64 = -2;
 
 /// Runs until the consumer ends. It blocks on changes of positions, and on timers.
 pub(super) async fn drive(reader: Arc<Reader>) {
@@ -215,12 +213,7 @@ fn whole_error(answer: &OffsetFetchResponse) -> Option<Code> {
 
 fn committed(answer: OffsetFetchResponse, found: &mut HashMap<TopicPartition, Result<Found, Code>>) {
     let mut note = |topic: &str, partition: i32, error: i16, offset: i64, epoch: i32| {
-        let what = match error.err() {
-            Some(code) => Err(code),
-            None if offset < 0 => Ok(Found::Nothing),
-            None => Ok(Found::At(At { offset, epoch })),
-        };
-        found.insert(TopicPartition { topic: topic.into(), partition }, what);
+        found.insert(TopicPartition { topic: topic.into(), partition }, read(error, offset, epoch));
     };
     for topic in answer.topics {
         for p in topic.partitions {
@@ -250,11 +243,7 @@ async fn ask_offsets(reader: Arc<Reader>, leader: i32, asks: Vec<(Position, Ask)
                 if version >= 4 {
                     partition.current_leader_epoch = ask.leader_epoch;
                 }
-                partition.timestamp = match position {
-                    Position::Start => TIMESTAMP_EARLIEST,
-                    Position::End => TIMESTAMP_LATEST,
-                    Position::Time(ms) => (*ms).max(0),
-                };
+                partition.timestamp = position.timestamp();
                 topic.partitions.push(partition);
             }
             request.topics.push(topic);
@@ -267,11 +256,8 @@ async fn ask_offsets(reader: Arc<Reader>, leader: i32, asks: Vec<(Position, Ask)
         Ok(answer) => {
             for topic in answer.topics {
                 for p in topic.partitions {
-                    let what = match p.error_code.err() {
-                        Some(code) => Err(code),
-                        None if p.offset < 0 => Ok(Found::Nothing),
-                        None => Ok(Found::At(At { offset: p.offset, epoch: p.leader_epoch })),
-                    };
+                    // The epoch of what is before the offset is not known: only that of the offset's own record is told.
+                    let what = read(p.error_code, p.offset, -1);
                     found.insert(
                         TopicPartition { topic: topic.name.as_str().into(), partition: p.partition_index },
                         what,
@@ -283,11 +269,7 @@ async fn ask_offsets(reader: Arc<Reader>, leader: i32, asks: Vec<(Position, Ask)
     }
     let now = Instant::now();
     for (_, ask) in &asks {
-        // The epoch of what is before the offset is not known: only that of the offset's own record is told.
-        let what = match settle(&reader, ask, found.get(&ask.of)) {
-            Found::At(at) => Found::At(At { offset: at.offset, epoch: -1 }),
-            other => other,
-        };
+        let what = settle(&reader, ask, found.get(&ask.of));
         reader.positions().reset(ask, what, now);
     }
     reader.wake();
@@ -316,11 +298,7 @@ async fn ask_epochs(reader: Arc<Reader>, leader: i32, asks: Vec<Ask>) {
         Ok(answer) => {
             for topic in answer.topics {
                 for p in topic.partitions {
-                    let what = match p.error_code.err() {
-                        Some(code) => Err(code),
-                        None if p.end_offset < 0 => Ok(Found::Nothing),
-                        None => Ok(Found::At(At { offset: p.end_offset, epoch: p.leader_epoch })),
-                    };
+                    let what = read(p.error_code, p.end_offset, p.leader_epoch);
                     found.insert(TopicPartition { topic: topic.topic.as_str().into(), partition: p.partition }, what);
                 }
             }
@@ -345,7 +323,16 @@ async fn ask_epochs(reader: Arc<Reader>, leader: i32, asks: Vec<Ask>) {
     reader.wake();
 }
 
-/// What an answer says of one partition; errors are told, and it is asked again.
+/// What an answer says of one partition.
+fn read(error: i16, offset: i64, epoch: i32) -> Result<Found, Code> {
+    match error.err() {
+        Some(code) => Err(code),
+        None if offset < 0 => Ok(Found::Nothing),
+        None => Ok(Found::At(At { offset, epoch })),
+    }
+}
+
+/// What comes of an answer for one partition; errors are told, and it is asked again.
 fn settle(reader: &Reader, ask: &Ask, found: Option<&Result<Found, Code>>) -> Found {
     match found {
         Some(Ok(found)) => *found,

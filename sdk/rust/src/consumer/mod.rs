@@ -51,6 +51,17 @@ pub enum Position {
     Time(i64),
 }
 
+impl Position {
+    /// What a ListOffsets request says of it.
+    pub(crate) fn timestamp(self) -> i64 {
+        match self {
+            Position::Start => -2,
+            Position::End => -1,
+            Position::Time(ms) => ms.max(0),
+        }
+    }
+}
+
 /// Names a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TopicPartition {

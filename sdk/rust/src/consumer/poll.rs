@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::Stream;
 use futures::stream;
@@ -88,11 +88,30 @@ impl<T: Send + Sync + 'static> Consumer<T> {
         })
     }
 
-    pub(super) fn turn(&self) -> Result<Turn<'_>> {
-        match self.busy.swap(true, Ordering::SeqCst) {
-            true => Err(Error::Busy),
-            false => Ok(Turn { busy: &self.busy }),
+    /// Begins a call: what polls returned before counts as handled from now on.
+    fn turn(&self) -> Result<Turn<'_>> {
+        if self.busy.swap(true, Ordering::SeqCst) {
+            return Err(Error::Busy);
         }
+        let turn = Turn { busy: &self.busy };
+        for (span, at, n) in self.polled().last.drain(..) {
+            span.done(at, n);
+        }
+        Ok(turn)
+    }
+
+    /// Begins a call other than a poll: what polls kept back is read again.
+    pub(super) fn turn_from_poll(&self) -> Result<Turn<'_>> {
+        let turn = self.turn()?;
+        let left = std::mem::take(&mut self.polled().left);
+        if !left.is_empty() {
+            self.reader.rewind();
+        }
+        Ok(turn)
+    }
+
+    fn polled(&self) -> MutexGuard<'_, Polled<T>> {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for records, and has the codec read their values.
@@ -109,7 +128,7 @@ impl<T: Send + Sync + 'static> Consumer<T> {
     }
 
     /// Waits for messages, one at least and at most `max_poll`. Unless commits are manual, those that it returned
-    /// before count as handled from now on. The future may be dropped: nothing is lost.
+    /// before count as handled from now on, as they do when a run or a stream begins. The future may be dropped: nothing is lost.
     ///
     /// # Errors
     ///
@@ -118,20 +137,14 @@ impl<T: Send + Sync + 'static> Consumer<T> {
     /// does something.
     pub async fn poll(&self) -> Result<Vec<Message<T>>> {
         let _turn = self.turn()?;
-        let left = {
-            let mut polled = self.polled.lock().unwrap_or_else(PoisonError::into_inner);
-            for (span, at, n) in polled.last.drain(..) {
-                span.done(at, n);
-            }
-            let left = std::mem::take(&mut polled.left);
-            left.into_iter().filter(|handed| !handed.place.span.is_ended()).collect::<Vec<_>>()
-        };
+        let left = std::mem::take(&mut self.polled().left);
+        let left: Vec<_> = left.into_iter().filter(|handed| !handed.place.span.is_ended()).collect();
         let handed = if left.is_empty() { self.next(self.reader.options.max_poll).await? } else { left };
         self.hand_out(handed)
     }
 
     fn hand_out(&self, handed: Vec<Handed<T>>) -> Result<Vec<Message<T>>> {
-        let mut polled = self.polled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut polled = self.polled();
         let mut out = Vec::with_capacity(handed.len());
         let mut handed = handed.into_iter();
         while let Some(next) = handed.next() {
@@ -186,6 +199,7 @@ impl<T: Send + Sync + 'static> Consumer<T> {
         if !self.reader.in_group() {
             return Err(Error::Config("commit: the consumer has no group".to_owned()));
         }
+        let ceased = self.reader.membership().ceased; // before it is looked what may be committed
         let mut offsets = Offsets::new();
         for message in messages {
             let (span, record) = (&message.place.span, &message.record);
@@ -203,7 +217,7 @@ impl<T: Send + Sync + 'static> Consumer<T> {
                 *at = At { offset: record.offset + 1, epoch: record.leader_epoch };
             }
         }
-        self.reader.commit(offsets).await
+        self.reader.commit(offsets, ceased).await
     }
 
     /// Has reading go on at an offset of a partition. What was read before and is not handled is dropped.
@@ -315,7 +329,7 @@ struct Streamed<'a, T: Send + Sync + 'static> {
 impl<T: Send + Sync + 'static> Streamed<'_, T> {
     async fn next(mut self) -> Option<(Result<Message<T>>, Self)> {
         if self.turn.is_none() {
-            match self.consumer.turn() {
+            match self.consumer.turn_from_poll() {
                 Ok(turn) => self.turn = Some(turn),
                 Err(err) => return Some((Err(err), self)),
             }

@@ -327,14 +327,17 @@ impl Positions {
         }
     }
 
-    /// Is told the offset of a position. No record is of the time or later: reading begins at the
+    /// Is told the offset of a position. Where no record is of the time or later, reading begins at the
     /// end.
     pub(crate) fn reset(&mut self, ask: &Ask, found: Found, now: Instant) {
         if let Some(part) = self.current(ask) {
             match found {
                 Found::At(at) => (part.stage, part.at, part.handed) = (Stage::Read, at, at.offset),
-                Found::Nothing => part.stage = Stage::Reset(Position::End),
-                Found::Again => part.retry_at = Some(now + BACKOFF),
+                Found::Nothing if matches!(part.stage, Stage::Reset(Position::Time(_))) => {
+                    part.stage = Stage::Reset(Position::End);
+                }
+                // A partition has a beginning and an end.
+                Found::Nothing | Found::Again => part.retry_at = Some(now + BACKOFF),
             }
         }
     }

@@ -179,6 +179,28 @@ fn who_fails_rests_a_little() {
     assert_eq!(positions.fetches(1, later).len(), 1);
 }
 
+/// A partition has a beginning and an end: who says that it has none is asked again, a little later.
+#[test]
+fn only_of_a_time_there_may_be_no_offset() {
+    for (from, then, rests) in [
+        (Position::Time(9), Position::End, false),
+        (Position::Start, Position::Start, true),
+        (Position::End, Position::End, true),
+    ] {
+        let mut positions = Positions::new(LIMITS, from);
+        let now = Instant::now();
+        positions.assign([tp(0)], false);
+        positions.learn(&metadata(1, &[(1, 1)]));
+        let (_, _, ask) = positions.lookups(now).resets.remove(0);
+        positions.reset(&ask, Found::Nothing, now);
+        assert_eq!(positions.lookups(now).resets.is_empty(), rests, "{from:?}");
+        if let Some(later) = positions.wakes_at(now) {
+            assert_eq!(positions.lookups(later).resets[0].1, then);
+        }
+        assert_eq!(positions.wakes_at(now).is_some(), rests, "{from:?}");
+    }
+}
+
 #[test]
 fn out_of_range_begins_as_options_say() {
     for (from, reset) in

@@ -40,8 +40,8 @@ struct State {
     moved: bool,
     running: usize,
     ended: bool,
-    /// Ended by another position, not by a revocation.
-    sought: bool,
+    /// Nothing of it is to be committed by hand: another position was sought, or others may have the partition.
+    lost: bool,
 }
 
 struct Slot {
@@ -97,11 +97,11 @@ impl Progress {
     }
 
     /// Ends the spans of some partitions, which take no part in [`Progress::take`] any more.
-    pub(crate) fn close<'a>(&self, of: impl IntoIterator<Item = &'a TopicPartition>, sought: bool) -> Vec<Arc<Span>> {
+    pub(crate) fn close<'a>(&self, of: impl IntoIterator<Item = &'a TopicPartition>, lost: bool) -> Vec<Arc<Span>> {
         let mut spans = lock(&self.spans);
         let closed: Vec<_> = of.into_iter().filter_map(|tp| spans.remove(tp)).collect();
         drop(spans);
-        closed.iter().for_each(|span| span.finish(sought));
+        closed.iter().for_each(|span| span.finish(lost));
         closed
     }
 
@@ -202,9 +202,9 @@ impl Span {
         state.next.filter(|_| moved).map(|next| (self.of.clone(), next))
     }
 
-    fn finish(&self, sought: bool) {
+    fn finish(&self, lost: bool) {
         let mut state = self.lock();
-        (state.ended, state.sought) = (true, sought);
+        (state.ended, state.lost) = (true, lost);
         let idle = state.running == 0;
         drop(state);
         self.gone.send_replace(true);
@@ -217,11 +217,16 @@ impl Span {
         self.lock().ended
     }
 
+    /// Says that who revokes waits for handlers no longer.
+    pub(crate) fn lose(&self) {
+        self.lock().lost = true;
+    }
+
     /// Whether the position of a message of the span may be committed by hand: who revokes waits
     /// for handlers.
     pub(crate) fn may_commit(&self) -> bool {
         let state = self.lock();
-        !state.ended || !state.sought && state.running > 0
+        !state.ended || !state.lost && state.running > 0
     }
 
     /// Waits until the span has ended.
@@ -307,6 +312,20 @@ mod tests {
         place.span.done(place.at, 3);
         again.span.done(again.at, 1);
         assert_eq!(next(&progress, 0), Some(8));
+    }
+
+    /// Others may have the partition: the group would take the position from this member all the same.
+    #[test]
+    fn nothing_of_a_lost_partition_is_committed_by_who_is_still_at_work() {
+        let progress = Progress::default();
+        let (at_once, too_long) = (added(&progress, 0, 0..3), added(&progress, 1, 0..3));
+        let _working = (at_once.span.begin().unwrap(), too_long.span.begin().unwrap());
+        progress.close([&tp(0)], true);
+        assert!(!at_once.span.may_commit());
+        progress.close([&tp(1)], false);
+        assert!(too_long.span.may_commit(), "it is waited for");
+        too_long.span.lose();
+        assert!(!too_long.span.may_commit());
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Membership {
     pub(crate) member: String,
     /// Generation of a classic group, member epoch of one of KIP-848; -1: it is no member.
     pub(crate) generation: i32,
+    /// How often it has ceased to be a member: what it had before, others may have.
+    pub(crate) ceased: u64,
 }
 
 /// A consumer but for its codec.
@@ -70,7 +72,7 @@ impl Reader {
             client,
             options,
             progress: Progress::default(),
-            membership: Mutex::new(Membership { member: String::new(), generation: -1 }),
+            membership: Mutex::new(Membership { member: String::new(), generation: -1, ceased: 0 }),
             failure: Mutex::new(None),
             news: Notify::new(),
             work: watch::Sender::new(0),
@@ -117,7 +119,9 @@ impl Reader {
     }
 
     pub(crate) fn set_membership(&self, member: &str, generation: i32) {
-        *lock(&self.membership) = Membership { member: member.to_owned(), generation };
+        let mut is = lock(&self.membership);
+        let ceased = is.ceased + u64::from(generation < 0);
+        *is = Membership { member: member.to_owned(), generation, ceased };
     }
 
     /// Wakes whoever waits for a change of positions.
@@ -260,24 +264,25 @@ impl Reader {
 
     /// Gives partitions up that others have already.
     pub(crate) fn lose(&self, partitions: &[TopicPartition]) {
-        self.end(partitions);
+        self.end(partitions, true);
     }
 
-    fn end(&self, partitions: &[TopicPartition]) -> Vec<Arc<Span>> {
+    fn end(&self, partitions: &[TopicPartition], lost: bool) -> Vec<Arc<Span>> {
         let mut positions = self.positions();
         positions.revoke(partitions);
-        self.progress.close(partitions, false)
+        self.progress.close(partitions, lost)
     }
 
     /// Gives partitions up: waits for handlers that are at work, while what waits for them is not begun,
     /// and commits what they did.
-    pub(crate) fn revoke(self: &Arc<Self>, partitions: Vec<TopicPartition>) -> BoxFuture<'static, ()> {
+    pub(crate) fn revoke(self: &Arc<Self>, partitions: &[TopicPartition]) -> BoxFuture<'static, ()> {
         let reader = Arc::clone(self);
+        let revoked = Revoked(self.end(partitions, false)); // at once, whatever becomes of the future
         Box::pin(async move {
-            let spans = reader.end(&partitions);
+            let spans = &revoked.0;
             if reader.handling.load(Ordering::SeqCst) {
                 let all = async {
-                    for span in &spans {
+                    for span in spans {
                         span.idle().await;
                     }
                 };
@@ -289,13 +294,13 @@ impl Reader {
                 }
             }
             if !reader.options.manual {
-                reader.commit_last(Progress::last(&spans)).await;
+                reader.commit_last(Progress::last(spans)).await;
             }
         })
     }
 
     async fn commit_last(self: &Arc<Self>, offsets: Offsets) {
-        if let Err(err) = self.commit(offsets).await {
+        if let Err(err) = self.commit(offsets, self.membership().ceased).await {
             warn!(group = self.options.group, error = %err, "what was handled could not be committed before partitions were given up: others handle it again");
         }
     }
@@ -311,6 +316,15 @@ impl Reader {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+/// What is given up. It is lost once nobody waits for its handlers any more, for whatever reason.
+struct Revoked(Vec<Arc<Span>>);
+
+impl Drop for Revoked {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|span| span.lose());
     }
 }
 
@@ -339,5 +353,25 @@ impl Drop for Tasks {
         if let Some(mut tasks) = self.tasks.take() {
             tasks.detach_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_given_up_is_lost_where_nobody_waits_for_its_handlers_any_more() {
+        let client = Client::builder().brokers(["127.0.0.1:1"]).build().await.unwrap();
+        let reader = Reader::new(client, Options::new());
+        let tp = TopicPartition { topic: "t".into(), partition: 0 };
+        let place = reader.progress.add(&tp, [(5, 0)].into_iter());
+        let _working = place.span.begin().unwrap();
+        reader.set_handling(true);
+        let mut revoking = reader.revoke(&[tp]);
+        assert!(futures::poll!(revoking.as_mut()).is_pending());
+        assert!(place.span.is_ended() && place.span.may_commit());
+        drop(revoking);
+        assert!(!place.span.may_commit());
     }
 }

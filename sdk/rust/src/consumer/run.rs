@@ -185,7 +185,7 @@ impl<T: Send + Sync + 'static> Consumer<T> {
     }
 
     async fn run_all(&self, until: impl Future, handle: Box<Handle<T>>, most: usize, order: Order) -> Result<()> {
-        let _turn = self.turn()?;
+        let _turn = self.turn_from_poll()?;
         let reader = &self.reader;
         reader.set_handling(true);
         let ended = Ended(reader);

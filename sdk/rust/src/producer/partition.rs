@@ -61,6 +61,8 @@ pub(super) struct State {
 
 struct UnderWay {
     order: u64,
+    created: Instant,
+    records: u32,
     outcome: std::sync::Arc<super::outcome::Outcome>,
 }
 
@@ -168,7 +170,12 @@ impl State {
         }
         batch.sent = true;
         batch.attempts += 1;
-        self.under_way.push(UnderWay { order: batch.order, outcome: batch.outcome.clone() });
+        self.under_way.push(UnderWay {
+            order: batch.order,
+            created: batch.created,
+            records: batch.count as u32,
+            outcome: batch.outcome.clone(),
+        });
         self.flushing &= self.open.is_some() || !self.waiting.is_empty();
         Next::Send(batch)
     }
@@ -244,8 +251,9 @@ impl State {
         }
     }
 
-    /// Fails what has waited since before `since`, and nothing that is under way.
-    pub(super) fn expire(&mut self, since: Instant, why: impl Fn(Option<&Error>) -> Error) -> Vec<Batch> {
+    /// Fails what has waited since before `since`. What is under way has to come back, and is let go of then; of how
+    /// many records that is, is returned too.
+    pub(super) fn expire(&mut self, since: Instant, why: impl Fn(Option<&Error>) -> Error) -> (Vec<Batch>, u32) {
         if self.open.as_ref().is_some_and(|b| b.created <= since) {
             self.close();
         }
@@ -258,7 +266,12 @@ impl State {
         for b in &expired {
             b.outcome.set(Err(why(b.last_error.as_ref())));
         }
-        expired
+        let mut under_way = 0;
+        for u in self.under_way.iter().filter(|u| u.created <= since && !u.outcome.is_set()) {
+            u.outcome.set(Err(why(None)));
+            under_way += u.records;
+        }
+        (expired, under_way)
     }
 
     /// Fails everything; what is under way has to come back, and is let go of then.
@@ -458,7 +471,7 @@ mod tests {
     #[test]
     fn what_was_never_sent_leaves_no_gap_when_it_is_given_up() {
         let mut s = with(2);
-        assert_eq!(s.expire(Instant::now(), |_| Error::Closed).len(), 2);
+        assert_eq!(s.expire(Instant::now(), |_| Error::Closed).0.len(), 2);
         let r = Record::to("t").value("later");
         s.batch_for(90, 100, Instant::now()).0.push(&r, 0);
         assert_eq!(number(&send(&mut s)), (0, 0));

@@ -429,13 +429,14 @@ impl Sender {
             let why = |last: Option<&Error>| Error::DeliveryTimeout {
                 topic: p.topic.clone(),
                 after: timeout,
-                last: last.map_or_else(|| "nobody was there to take it".to_owned(), Error::to_string),
+                last: last.map_or_else(|| "nobody was there to take it, or has answered".to_owned(), Error::to_string),
             };
-            let expired = p.lock().expire(since, why);
-            if !expired.is_empty() {
+            let (expired, under_way) = p.lock().expire(since, why);
+            if !expired.is_empty() || under_way > 0 {
                 let why = why(expired.iter().find_map(|b| b.last_error.as_ref()));
                 self.core.transaction_failed(&why);
                 self.core.let_go(&expired, &why);
+                self.core.deliveries.note(Some(&why), under_way);
             }
         }
     }

@@ -43,12 +43,26 @@ type Ended = Arc<dyn Fn(bool) -> Option<i16> + Send + Sync>;
 
 /// Starts broker 1, which leads t/1, while nobody leads t/0, and coordinates all; its address.
 pub(crate) async fn broker(ended: impl Fn(bool) -> Option<i16> + Send + Sync + 'static) -> String {
+    start(Arc::new(ended), usize::MAX).await
+}
+
+/// Is [`broker`], but answers on its first connection alone, and refuses no other.
+pub(crate) async fn deaf() -> String {
+    start(Arc::new(|_| None), 1).await
+}
+
+async fn start(ended: Ended, answered: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let ended: Ended = Arc::new(ended);
     tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(serve(socket, port, ended.clone()));
+        let mut unanswered = Vec::new();
+        for n in 0.. {
+            let Ok((socket, _)) = listener.accept().await else { return };
+            if n < answered {
+                tokio::spawn(serve(socket, port, ended.clone()));
+            } else {
+                unanswered.push(socket);
+            }
         }
     });
     format!("127.0.0.1:{port}")

@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::Failed;
+use super::{Failed, MOMENTS};
 
 /// How a server is started. The default is a node alone on free ports.
 #[derive(Clone, Default)]
@@ -91,7 +92,16 @@ impl Server {
 
     /// Stops the process in its tracks (SIGSTOP): it answers nothing, and refuses nothing.
     pub fn freeze(&self) -> Result<(), Failed> {
-        self.signal("STOP")
+        self.signal("STOP")?;
+        // Its threads stop one by one, a moment later.
+        let began = Instant::now();
+        while !stopped(self.child.id())? {
+            if began.elapsed() > MOMENTS {
+                return Err("the server does not stop".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Undoes [`Server::freeze`].
@@ -136,6 +146,19 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether all threads of a process have been stopped, where the system tells.
+fn stopped(pid: u32) -> Result<bool, Failed> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(true) };
+    for thread in threads {
+        let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default(); // it may have ended
+        // The state is what follows the name, which is in brackets.
+        if !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn port(addr: &str) -> &str {

@@ -283,7 +283,7 @@ impl Member {
         if partitions.is_empty() {
             return Ok(());
         }
-        self.beating(self.reader.revoke(partitions)).await
+        self.beating(self.reader.revoke(&partitions)).await
     }
 
     async fn beating(&self, work: impl Future<Output = ()>) -> Result<()> {

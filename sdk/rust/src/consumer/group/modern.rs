@@ -147,7 +147,7 @@ impl Member {
         let revoked = without(&self.owned, &target);
         if !revoked.is_empty() {
             self.owned = without(&self.owned, &revoked);
-            self.revoking = Some(tokio::spawn(self.reader.revoke(revoked)));
+            self.revoking = Some(tokio::spawn(self.reader.revoke(&revoked)));
             return;
         }
         let added = without(&target, &self.owned);
@@ -238,7 +238,7 @@ impl Member {
             let _ = revoking.await; // it does not panic
         }
         let owned = std::mem::take(&mut self.owned);
-        self.reader.revoke(owned).await;
+        self.reader.revoke(&owned).await;
         if self.epoch <= JOINS {
             return;
         }
