@@ -89,8 +89,14 @@ func (c *processes) atLevel(level uint32) {
 func (c *processes) module(at int, name, what string, is func(admin.ETLModule) bool) (m admin.ETLModule) {
 	c.Helper()
 	eventually(c.T, fmt.Sprintf("module %s at node %d: %s", name, at, what), func() bool {
-		m = admin.ETLModule{}
-		must(c.T, json.Unmarshal([]byte(c.admin(at, "etl", "describe", name, "-o", "json")), &m))
+		code, stdout, stderr := rustmq(c.T, "", "admin", "--url", "http://"+c.host(at)+":9642", "etl", "describe", name, "-o", "json")
+		if code != 0 && strings.Contains(stderr, "there is no module") { // it was deployed at another node
+			return false
+		}
+		if m = (admin.ETLModule{}); code != 0 {
+			c.Fatal(stderr)
+		}
+		must(c.T, json.Unmarshal([]byte(stdout), &m))
 		return is(m)
 	})
 	return m

@@ -124,16 +124,20 @@ func (h *historied) step() {
 // reopenOn opens the store on another disk.
 func (h *historied) reopenOn(fs disk.FS) *Store { return open(h.t, healing(fs)) }
 
-// check finds every partition that is served to hold what it held, and returns how many are not.
+// check finds every partition that is served to hold what it held, and returns which are not.
+// One that is not there at all is condemned, as a broker does that knows of it from elsewhere.
 func (h *historied) check(s *Store, what string) (corrupt []storage.PartitionID) {
 	h.t.Helper()
 	for _, id := range h.ids {
 		l, ok := s.Log(id)
 		if !ok {
-			h.t.Logf("%s: %s is not there", what, id)
 			if !s.Losing() {
 				h.t.Fatalf("%s: %s is gone, and nothing was lost", what, id)
 			}
+			if err := s.Condemn(id, "it is not there, and may have been lost"); err != nil {
+				h.t.Fatal(err)
+			}
+			corrupt = append(corrupt, id)
 			continue
 		}
 		if err := l.Err(); err != nil {
@@ -215,6 +219,10 @@ func flipUsed(t *testing.T, rng *rand.Rand, fs *disk.Mem) string {
 			t.Fatal(err)
 		}
 		size, _ := f.Size()
+		if size == 0 { // it was being made
+			_ = f.Close()
+			continue
+		}
 		at, b := rng.Int64N(size), make([]byte, 1)
 		if _, err := f.ReadAt(b, at); err != nil {
 			t.Fatal(err)
