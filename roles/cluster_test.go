@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,6 +36,7 @@ type processes struct {
 	as     string // what else than serve the test binary is started as; empty: that
 	nodes  map[int]*clusterNode
 	client *http.Client
+	asked  int // the node that was asked last
 }
 
 type clusterNode struct {
@@ -152,6 +154,7 @@ func (c *processes) refused(id int, want string, more ...string) {
 // feature level to which nodes that have just started have yet to rise.
 func (c *processes) admin(at int, args ...string) string {
 	c.Helper()
+	c.abreast(at)
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(time.Minute); ; <-ticker.C {
@@ -163,6 +166,45 @@ func (c *processes) admin(at int, args ...string) string {
 			c.Fatalf("at node %d, %v: exit %d, %s", at, args, code, stderr)
 		}
 	}
+}
+
+// abreast waits until a node has the metadata that any has, if another was asked before: what
+// that one did is known elsewhere a little later. A node that does not come up, or does not
+// tell, is asked as it is.
+func (c *processes) abreast(at int) {
+	c.Helper()
+	if c.asked == at {
+		return
+	}
+	c.asked = at
+	most := 0
+	for id := range c.nodes {
+		most = max(most, c.applied(id))
+	}
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-ticker.C {
+		if is := c.applied(at); is < 0 || is >= most {
+			return
+		}
+	}
+}
+
+// applied is the index up to which a node has applied the metadata log; -1: it does not tell.
+func (c *processes) applied(at int) int {
+	resp, err := c.client.Get("http://" + c.host(at) + ":9642/metrics")
+	if err != nil {
+		return -1
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if text, is := strings.CutPrefix(lines.Text(), "rustmq_controller_applied_index "); is {
+			index, err := strconv.ParseFloat(text, 64)
+			must(c.T, err)
+			return int(index)
+		}
+	}
+	return -1
 }
 
 // group is what a node says of the controllers, once it is as wanted.

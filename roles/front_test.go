@@ -23,6 +23,7 @@ import (
 // fetch is an answer of the admin API of a node.
 func (c *processes) fetch(at int, path string, into any) int {
 	c.Helper()
+	c.abreast(at)
 	resp, err := c.client.Get("http://" + c.host(at) + ":9642" + path)
 	must(c.T, err)
 	defer resp.Body.Close()

@@ -17,6 +17,7 @@ import (
 // post asks a node for something, and reads its answer.
 func (c *processes) post(at int, path, body string, into any) {
 	c.Helper()
+	c.abreast(at)
 	resp, err := c.client.Post("http://"+c.host(at)+":9642"+path, "application/json", bytes.NewBufferString(body))
 	must(c.T, err)
 	defer resp.Body.Close()
