@@ -217,7 +217,7 @@ func TestSlowRequestsAreTold(t *testing.T) {
 	var mu sync.Mutex
 	now := func() time.Time { mu.Lock(); defer mu.Unlock(); clock = clock.Add(time.Microsecond); return clock }
 	n, addr := startCluster(t, func(o *Options) { o.Log, o.Now = slog.New(slog.NewJSONHandler(&log, nil)), now })
-	cl := newClient(t, addr, kgo.ClientID("slowly"), kgo.AllowAutoTopicCreation())
+	cl := newClient(t, addr, kgo.ClientID("slowly"), kgo.DisableClientMetrics(), kgo.AllowAutoTopicCreation())
 	ctx := within(t, 30*time.Second)
 	produce := func(times int) {
 		t.Helper()
