@@ -72,7 +72,7 @@ func (r Results) summary(b *strings.Builder) {
 	}
 	b.WriteString("The others, with what a profile showed to stand between:\n\n| figure | what | must | median | short by | why |\n|---|---|---|---|---|---|\n")
 	for _, row := range missed {
-		fmt.Fprintf(b, "| %s | %s | %s | %s %s | %.0f %% | %s |\n", row.Figure, row.Name, row.MustText(), Number(row.Median), row.Unit, row.short(row.Must)*100, row.why())
+		fmt.Fprintf(b, "| %s | %s | %s | %s\u00a0%s | %.0f\u00a0%% | %s |\n", row.Figure, row.Name, row.MustText(), Number(row.Median), row.Unit, row.short(row.Must)*100, row.why())
 	}
 }
 
@@ -130,13 +130,13 @@ func (r Row) bound(v float64) string {
 	case v == 0:
 		return ""
 	case r.Less:
-		return "≤ " + Number(v)
+		return "≤\u00a0" + Number(v)
 	}
-	return "≥ " + Number(v)
+	return "≥\u00a0" + Number(v)
 }
 
 func (r Row) verdict() string {
-	text := Number(r.Median) + " " + r.Unit
+	text := Number(r.Median) + "\u00a0" + r.Unit
 	switch {
 	case r.Missed():
 		return "**" + text + "** (must missed)"

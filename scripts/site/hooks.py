@@ -76,28 +76,22 @@ def on_page_content(html, page, config, files):
     """Diagrams are drawn into the page, where they have the colours of the theme that is chosen."""
 
     def draw(found):
-        svg = read("docs/diagrams/" + found[1])
-        return re.sub(r"<style>.*?</style>", "", svg[svg.index("<svg"):], count=1, flags=re.S)
+        return re.sub(r"@media \(prefers-color-scheme: dark\) \{ (svg\.d \{.*?\}) \}", r'[data-md-color-scheme="slate"] \1', read("docs/diagrams/" + found[1]))
 
     return re.sub(r'<img[^>]*src="(?:\.\./)*diagrams/([a-z-]+\.svg)"[^>]*>', draw, html)
 
 
-def on_post_build(config):
-    lines = ["# rustmq", "", "> " + config.site_description, ""]
-
-    def walk(items, depth):
-        for item in items:
-            if item.is_section:
-                lines.extend(["", "#" * min(depth, 6) + " " + item.title, ""])
-                walk(item.children, depth + 1)
-            elif item.is_page:
-                lines.append(f"- [{item.title}]({item.url})")
-
-    walk(on_nav.nav.items, 2)
+def on_env(env, config, files):
+    """llms.txt: every page by its title, in the order of the menu."""
+    lines, section = ["# rustmq", "", "> " + config.site_description, ""], None
+    page = next(file.page for file in files.documentation_pages() if file.page.is_homepage)
+    while page:
+        if page.parent and page.parent.title != section:
+            section = page.parent.title
+            lines += ["", "## " + section, ""]
+        lines.append(f"- [{page.title}]({page.url})")
+        page = page.next_page
+    os.makedirs(config.site_dir, exist_ok=True)
     with open(os.path.join(config.site_dir, "llms.txt"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
-
-
-def on_nav(nav, config, files):
-    on_nav.nav = nav
-    return nav
+    return env
