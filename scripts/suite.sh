@@ -137,12 +137,13 @@ docs() {
 	make -s generate
 	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
 	test/docs/shipped-configs.sh
-	command -v npm >/dev/null && [ -x build/mkdocs/bin/mkdocs ] && [ -f build/iframe-worker/shim/index.js ] || lacking "what builds the site is not installed (scripts/deps.sh)"
-	scripts/site.sh
-	python3 test/docs/pages.py build/site
+	python3 test/docs/pages.py
 	test/docs/blocks.sh
 	command -v promtool >/dev/null || [ -x build/monitoring/promtool ] || lacking "promtool is not installed (scripts/deps.sh)"
 	test/docs/monitoring.sh
+	[ -x build/mkdocs/bin/mkdocs ] && [ -f build/iframe-worker/shim/index.js ] || lacking "what builds the site is not installed (scripts/deps.sh)"
+	scripts/site.sh
+	python3 test/docs/pages.py build/site
 }
 api() {
 	[ -x build/api/bin/schemathesis ] || lacking "Schemathesis is not installed (scripts/deps.sh)"
