@@ -17,7 +17,7 @@ TOOLS     := build/tools
 SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api batteries
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-debug demo test test-rust lint vuln generate man batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
+.PHONY: help build build-debug demo test test-rust lint vuln generate man site batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,10 +53,13 @@ generate: $(TOOLS)/protogen ## Remake generated files (protobuf, reference docs)
 man: ## Write a page of the manual for each command into build/man
 	$(GO) run ./roles/reference man build/man
 
+site: ## Build docs/ as a static site into build/site (python3, npm; the first time also pip's packages)
+	@scripts/site.sh
+
 batteries: ## Build the transforms that come with rustmq (Rust 1.63 of Debian 12; scripts/deps.sh)
 	@scripts/batteries.sh
 
-bench: prerequisites ## Measure against peers and floors; writes bench/results and docs/benchmarks.md
+bench: prerequisites ## Measure against peers and floors; writes bench/results and docs/performance.md
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"rustmq.dev/rustmq/bench/report"
 )
 
 const (
@@ -124,7 +126,7 @@ func (r *run) putsOf(partitions, records int) error {
 	}
 	allowed := putsAllowed(produced, took, 10*time.Second)
 	r.add(summarise(row{Figure: "B1", Name: of + ", full speed: PUTs of objects, against one per 8 MiB", Unit: "×", Must: 1, Less: true,
-		Detail: fmt.Sprintf("%s; %s MiB an object PUT", did.per(produced/gib), number(float64(did.bytes[putObject])/float64(did.n[putObject])/mib))},
+		Detail: fmt.Sprintf("%s; %s MiB an object PUT", did.per(produced/gib), report.Number(float64(did.bytes[putObject])/float64(did.n[putObject])/mib))},
 		[]float64{float64(did.n[putObject]) / allowed}))
 	r.add(summarise(row{Figure: "B1", Name: of + ", full speed: bytes put by those produced, before compaction", Unit: "×", Must: 2, Less: true},
 		[]float64{float64(did.putBytes()) / produced}))
@@ -165,7 +167,7 @@ func (r *run) getsOf(ours *process, proxy *counting, of string, partitions, reco
 	did := proxy.counts().minus(before)
 	bytes := float64(did.bytes[getRequest])
 	if bytes < float64(read.Bytes)/2 {
-		return fmt.Errorf("%s MiB of %s MiB were read from the bucket: the figure shows nothing", number(bytes/mib), number(float64(read.Bytes)/mib))
+		return fmt.Errorf("%s MiB of %s MiB were read from the bucket: the figure shows nothing", report.Number(bytes/mib), report.Number(float64(read.Bytes)/mib))
 	}
 	r.add(summarise(row{Figure: "B1", Name: of + ": GETs a GiB that a consumer reads from the bucket", Unit: "",
 		Detail: did.per(bytes / gib)}, []float64{float64(did.n[getRequest]) * gib / bytes}))
@@ -398,7 +400,7 @@ func (r *run) coldReadsOver(store *s3Server, ours *process, way string, line boo
 func (p *process) readCold(bytes int64) error {
 	got, err := p.metric(`rustmq_bucket_bytes_total{class="get"}`)
 	if err == nil && got < 0.9*float64(bytes) {
-		err = fmt.Errorf("%s MiB of %s MiB were read from the bucket: the figure shows nothing", number(got/mib), number(float64(bytes)/mib))
+		err = fmt.Errorf("%s MiB of %s MiB were read from the bucket: the figure shows nothing", report.Number(got/mib), report.Number(float64(bytes)/mib))
 	}
 	return err
 }

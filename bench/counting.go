@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"rustmq.dev/rustmq/bench/report"
 )
 
 // Kinds of requests, as S3 prices them, and as the figures tell them apart.
@@ -41,7 +43,7 @@ func (r requests) putBytes() int64 { return r.bytes[putObject] + r.bytes[putMeta
 
 // per is per GiB of what was produced or read.
 func (r requests) per(gib float64) string {
-	each := func(kind int) string { return number(float64(r.n[kind]) / gib) }
+	each := func(kind int) string { return report.Number(float64(r.n[kind]) / gib) }
 	return fmt.Sprintf("a GiB: %s PUT of objects and %s of metadata, %s GET, %s HEAD, %s LIST, %s DELETE",
 		each(putObject), each(putMeta), each(getRequest), each(headRequest), each(listRequest), each(deleteRequest))
 }

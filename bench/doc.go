@@ -1,8 +1,8 @@
 // Command bench measures rustmq against named peers and bare floors, and
-// writes what it measured to bench/results and docs/benchmarks.md.
+// writes what it measured to bench/results and docs/performance.md.
 //
 //	bench run [-figures F1,B2] [-pairs 5]   measure; exit 1 when a must is missed
-//	bench report                            remake docs/benchmarks.md from the newest results
+//	bench report                            remake docs/performance.md from the newest results
 //	bench peer kfake|nats …                 be a peer server (started by run)
 //	bench load produce|consume|lone|…       be a client (started by run)
 //	bench relay …                           delay, narrow and lose TCP and UDP (started by run)

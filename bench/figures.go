@@ -10,55 +10,56 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"rustmq.dev/rustmq/bench/report"
 )
 
 // run is one call of `bench run`.
 type run struct {
 	pairs int
-	out   results
+	out   report.Results
 }
 
 type figure struct {
-	name    string
-	title   string
+	name    string // that report.Title knows
 	measure func(*run) error
 }
 
 // figures are measured in this order; each takes minutes, not hours.
 var figures = []figure{
-	{"F1", "Produce, durable, against servers that keep memory or do not sync", (*run).produce},
-	{"F2", "Consume", (*run).consume},
-	{"F3", "One record at a time", (*run).lone},
-	{"F4", "The WAL against a bare group-commit loop", (*run).wal},
-	{"F5", "QUIC beside TCP with TLS", (*run).quic},
-	{"F6", "What it costs", (*run).cost},
-	{"B1", "What the bucket is asked, counted at an S3 server", (*run).puts},
-	{"B2", "To and from the bucket, against a bare copy", (*run).bandwidth},
-	{"B3", "What produce and the tail notice of the bucket", (*run).isolation},
-	{"B4", "The block cache", (*run).cache},
-	{"B5", "Compaction by key", (*run).cleaning},
-	{"K1", "Many partitions and groups", (*run).groups},
-	{"K2", "Beside Apache Kafka", (*run).kafka},
-	{"K3", "Three nodes beside three of Apache Kafka", (*run).clusters},
-	{"K4", "When a leader dies, or is moved", (*run).failover},
-	{"K5", "What passes through three nodes, and a fourth that joins them", (*run).shares},
-	{"K6", "The metadata of 100 brokers and 100,000 partitions, simulated", (*run).large},
-	{"K7", "What security costs, and how soon a rule is in force", (*run).security},
-	{"K8", "Transforms", (*run).transforms},
-	{"K9", "What producers notice of inline modules", (*run).transformed},
-	{"K10", "Asynchronous transforms, against a client outside", (*run).asynchronous},
-	{"K11", "The Go SDK beside franz-go, and QUIC beside TCP with TLS", (*run).sdk},
-	{"K12", "Streams of one connection, on a link of 20 ms and 1 % loss", (*run).streams},
-	{"K13", "Connections on a link of 25 ms", (*run).handshakesAway},
-	{"K14", "The transport that the SDK chooses", (*run).chosen},
-	{"K15", "The Rust SDK beside rdkafka, and QUIC beside TCP with TLS", (*run).rust},
+	{"F1", (*run).produce},
+	{"F2", (*run).consume},
+	{"F3", (*run).lone},
+	{"F4", (*run).wal},
+	{"F5", (*run).quic},
+	{"F6", (*run).cost},
+	{"B1", (*run).puts},
+	{"B2", (*run).bandwidth},
+	{"B3", (*run).isolation},
+	{"B4", (*run).cache},
+	{"B5", (*run).cleaning},
+	{"K1", (*run).groups},
+	{"K2", (*run).kafka},
+	{"K3", (*run).clusters},
+	{"K4", (*run).failover},
+	{"K5", (*run).shares},
+	{"K6", (*run).large},
+	{"K7", (*run).security},
+	{"K8", (*run).transforms},
+	{"K9", (*run).transformed},
+	{"K10", (*run).asynchronous},
+	{"K11", (*run).sdk},
+	{"K12", (*run).streams},
+	{"K13", (*run).handshakesAway},
+	{"K14", (*run).chosen},
+	{"K15", (*run).rust},
 }
 
 func runFigures(args []string) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	only := flags.String("figures", "", "comma separated, all when empty")
 	pairs := flags.Int("pairs", 5, "pairs a row, at least 5 for a claim")
-	write := flags.Bool("write", true, "write bench/results and docs/benchmarks.md")
+	write := flags.Bool("write", true, "write bench/results and docs/performance.md")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -74,24 +75,24 @@ func runFigures(args []string) error {
 		fmt.Printf("%s took %.0f s\n", f.name, time.Since(began).Seconds())
 	}
 	if *write {
-		if old, err := newest("results"); err == nil {
-			r.out = r.out.with(old, func(name string) int {
+		if old, err := report.Newest(resultsDir); err == nil {
+			r.out = r.out.With(old, func(name string) int {
 				return slices.IndexFunc(figures, func(f figure) bool { return f.name == name })
 			})
 		}
-		name, err := r.out.write("results")
+		name, err := r.out.Write(resultsDir)
 		if err != nil {
 			return err
 		}
 		if err := reportNewest(nil); err != nil {
 			return err
 		}
-		fmt.Println("wrote", name, "and docs/benchmarks.md")
+		fmt.Println("wrote", name, "and docs/performance.md")
 	}
 	missed := 0
 	for _, row := range r.out.Rows {
-		if row.missed() {
-			fmt.Printf("must missed: %s %s: %s, must be %s\n", row.Figure, row.Name, number(row.Median), bound(row.Must, row))
+		if row.Missed() {
+			fmt.Printf("must missed: %s %s: %s, must be %s\n", row.Figure, row.Name, report.Number(row.Median), row.MustText())
 			missed++
 		}
 	}
@@ -104,7 +105,7 @@ func runFigures(args []string) error {
 func (r *run) add(x row) {
 	x.Date, x.Commit = r.out.Date, r.out.Commit
 	r.out.Rows = append(r.out.Rows, x)
-	fmt.Printf("%-3s %-64s %8s %-3s (%s–%s)  %s\n", x.Figure, x.Name, number(x.Median), x.Unit, number(x.Low), number(x.High), x.Detail)
+	fmt.Printf("%-3s %-64s %8s %-3s (%s–%s)  %s\n", x.Figure, x.Name, report.Number(x.Median), x.Unit, report.Number(x.Low), report.Number(x.High), x.Detail)
 }
 
 // measurement is one run of one side.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"rustmq.dev/rustmq/bench/report"
 )
 
 // steadyRate is how many records a second a steady load produces and consumes: far
@@ -102,7 +104,7 @@ func (r *run) besideReader() error {
 			tail = append(tail, with.TailP99/without.TailP99)
 		}
 	}
-	beside := fmt.Sprintf("reader %.0f MB/s, compacted %s MiB", read/1e6, number(compacted/mib))
+	beside := fmt.Sprintf("reader %.0f MB/s, compacted %s MiB", read/1e6, report.Number(compacted/mib))
 	r.add(summarise(row{Figure: "B3", Name: "p99 of produce beside a cold reader and compaction, against without", Unit: "×", Must: 1.5, Aim: 1.2, Less: true, Bound: isolatedBound,
 		Detail: fmt.Sprintf("%.2f ms, without %.2f ms (p50 %.2f, %.2f); %s", with.P99/1000, without.P99/1000, with.P50/1000, without.P50/1000, beside)}, produce))
 	r.add(summarise(row{Figure: "B3", Name: "p99 from produce to a tail consumer beside them, against without", Unit: "×", Must: 1.5, Aim: 1.2, Less: true, Bound: isolatedBound,

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -198,6 +199,30 @@ func TestEachProblemHasARunbook(t *testing.T) {
 		to, _, _ := strings.Cut(link, ")")
 		if !strings.Contains(strings.ToLower(string(runbooks)), "\n## "+to+"\n") {
 			t.Errorf("docs/runbooks.md leads to %s, which is not there", to)
+		}
+	}
+}
+
+// TestEachProblemIsListed: docs/cluster.md, the head of docs/runbooks.md and docs/troubleshooting.md
+// know each kind of problem that cluster health has, and the last leads to each runbook too.
+func TestEachProblemIsListed(t *testing.T) {
+	kind, _ := reflect.TypeFor[admin.Problem]().FieldByName("Kind")
+	kinds := strings.Split(kind.Tag.Get("enum"), ",")
+	if len(kinds) < 15 {
+		t.Fatalf("cluster health has the kinds %q", kinds)
+	}
+	for _, page := range []string{"cluster.md", "runbooks.md", "troubleshooting.md"} {
+		text, err := os.ReadFile("../docs/" + page)
+		must(t, err)
+		for _, kind := range kinds {
+			if !regexp.MustCompile("`" + kind + "[/`]").Match(text) {
+				t.Errorf("docs/%s does not know the problem %s", page, kind)
+			}
+		}
+		for _, a := range alerts(t) {
+			if to := "](runbooks.md#" + strings.ToLower(a.Alert) + ")"; page == "troubleshooting.md" && !strings.Contains(string(text), to) {
+				t.Errorf("docs/%s does not lead to the runbook of %s", page, a.Alert)
+			}
 		}
 	}
 }

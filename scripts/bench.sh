@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds rustmq and the benchmark, runs every figure, writes bench/results and
-# docs/benchmarks.md. PAIRS is how many pairs a row has. FIGURES=F1,B2 narrows
+# docs/performance.md. PAIRS is how many pairs a row has. FIGURES=F1,B2 narrows
 # it; nothing is written then, but with WRITE=1 those figures take the place of what
 # is there of them. Figures B need an S3 server, figures K Apache Kafka and Java; both
 # servers are fetched.

@@ -41,6 +41,9 @@ api_caller() {
 	build/api/bin/pip freeze -q 2>/dev/null | grep -qx "$(grep '^schemathesis==' test/api/requirements.txt)" ||
 		build/api/bin/pip install -q --disable-pip-version-check -r test/api/requirements.txt
 }
+site_builder() {
+	scripts/site.sh prepare
+}
 java_clients() { # one at a time, for they share a repository
 	[ -d build/java/lib ] ||
 		mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
@@ -77,7 +80,7 @@ rust_crates() {
 }
 # Side by side: most of it waits for the network.
 pids=()
-for what in python_clients api_caller java_clients node_clients go_modules promtool_alone rust_crates; do
+for what in python_clients api_caller site_builder java_clients node_clients go_modules promtool_alone rust_crates; do
 	(set -e; "$what") & pids+=($!)
 done
 failed=0

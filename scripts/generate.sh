@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Remakes every generated file: protobuf code, docs/configuration.md,
-# docs/cost.md, docs/kafka-compatibility.md, docs/kafka-authorisation.md,
-# docs/admin-authorisation.md, docs/reference/cli.md, docs/reference/metrics.md and docs/formats.md. CI compares the
+# docs/cost.md, docs/performance.md, docs/kafka-compatibility.md, docs/kafka-authorisation.md,
+# docs/admin-authorisation.md, docs/reference/cli.md, docs/reference/metrics.md, docs/formats.md and
+# docs/diagrams. CI compares the
 # result with what is committed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,3 +16,5 @@ go run ./roles/admin/document >docs/admin-authorisation.md
 go run ./roles/metricsdocument >docs/reference/metrics.md
 go run ./roles/reference >docs/reference/cli.md
 scripts/formats.sh >docs/formats.md
+(cd bench && go run ./report/document) >docs/performance.md
+python3 scripts/site/diagrams.py

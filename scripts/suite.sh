@@ -9,8 +9,9 @@
 #   fuzz     every fuzz target for a while
 #   sdk      the Rust SDK: format, clippy, docs, its tests by debug and release; and what the
 #            SDKs, kcat and the Java client write, read by each of them
-#   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh;
-#            what Prometheus says of deploy/monitoring
+#   docs     generated files are fresh; docs/ as a site, and every link; the commands of README,
+#            CONTRIBUTING and docs/ as written, from an empty directory to a cluster that has failed
+#            and is well again; what Prometheus says of deploy/monitoring
 #   api      the admin API called by its own document, with what that allows and what it does not
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
@@ -136,9 +137,13 @@ docs() {
 	make -s generate
 	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
 	test/docs/shipped-configs.sh
+	python3 test/docs/pages.py
 	test/docs/blocks.sh
 	command -v promtool >/dev/null || [ -x build/monitoring/promtool ] || lacking "promtool is not installed (scripts/deps.sh)"
 	test/docs/monitoring.sh
+	[ -x build/mkdocs/bin/mkdocs ] && [ -f build/iframe-worker/shim/index.js ] || lacking "what builds the site is not installed (scripts/deps.sh)"
+	scripts/site.sh
+	python3 test/docs/pages.py build/site
 }
 api() {
 	[ -x build/api/bin/schemathesis ] || lacking "Schemathesis is not installed (scripts/deps.sh)"

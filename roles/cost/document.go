@@ -36,8 +36,8 @@ func columns(l Load, c *configs.Config, p configs.Prices) []column {
 	out := []column{
 		{Name: "Kafka, RF 3 (baseline)", Layout: kafka(l)},
 		{Name: "Kafka, tiered", Layout: kafkaTiered(l, local, c.Storage)},
-		{Name: "rustmq today, one node", Layout: oneNode(l, outage, c)},
-		{Name: "rustmq replicated (not built)", Layout: replicated(l, outage, c)},
+		{Name: "rustmq, one node", Layout: oneNode(l, outage, c)},
+		{Name: "rustmq, three nodes", Layout: replicated(l, outage, c)},
 	}
 	for i := range out {
 		out[i].Bill = out[i].Layout.Bill(l, p)
@@ -131,7 +131,7 @@ func headings(all []column, first ...string) []string {
 
 func retentionTable(l Load, c *configs.Config, p configs.Prices) string {
 	var b strings.Builder
-	head(&b, "kept for", "baseline", "rustmq today: storage", "cheaper", "without requests")
+	head(&b, "kept for", "baseline", "rustmq, one node: storage", "cheaper", "without requests")
 	for _, days := range []int{1, 3, 7, 30} {
 		l.Retention = time.Duration(days) * 24 * time.Hour
 		all := columns(l, c, p)
@@ -148,7 +148,7 @@ func retentionTable(l Load, c *configs.Config, p configs.Prices) string {
 
 func storeTable(l Load, c *configs.Config) string {
 	var b strings.Builder
-	head(&b, "prices of", "baseline", "rustmq today: storage", "cheaper", "without requests", "bytes between zones: baseline")
+	head(&b, "prices of", "baseline", "rustmq, one node: storage", "cheaper", "without requests", "bytes between zones: baseline")
 	for _, list := range configs.PriceLists() {
 		all := columns(l, c, list.Prices())
 		baseline, one := all[0].Bill, all[2].Bill

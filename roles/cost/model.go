@@ -150,7 +150,7 @@ func oneNode(l Load, outage time.Duration, c *configs.Config) Layout {
 	return y
 }
 
-// replicated is rustmq as it is designed, and not built yet: a node in each of three
+// replicated is rustmq with a node in each of three
 // zones, the log of each with a copy of the tail, and what left it in the bucket
 // alone. Consumers read in their own zone, as [Kafka]'s do.
 func replicated(l Load, outage time.Duration, c *configs.Config) Layout {

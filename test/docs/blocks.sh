@@ -2,11 +2,13 @@
 # Runs the blocks of README.md, CONTRIBUTING.md and docs/*.md that are marked sh or
 # python, as written and in their order: those of the first two in a fresh clone, the
 # others in an empty directory, with the clone's rustmq and Kafka's tools on PATH. What
-# the README has started serves them all. Usage: test/docs/blocks.sh [PAGE...]; the
-# README comes first in any case.
+# docs/quickstart.md has started serves them all, so that it comes before them. Usage:
+# test/docs/blocks.sh [PAGE...]: the pages that are named, by bin/rustmq of this checkout.
 #
 # A block under <!-- background --> keeps running until the end; one under
-# <!-- expect: TEXT --> must print TEXT, of each line of it. What cannot run stands in
+# <!-- expect: TEXT --> must print TEXT, of each line of it. Where <!-- the runbook, with A=B … -->
+# stands, the runbook of what cluster health has said last is followed (test/docs/runbook.sh).
+# A page with <!-- a directory of its own --> begins in one. What cannot run stands in
 # test/docs/not-run, with the reason, and is shown. What needs a tool that is not here
 # is shown too, and fails in CI.
 set -euo pipefail
@@ -18,6 +20,7 @@ cleanup() {
 	# The shell of a block, and what it started.
 	for pid in $(cat "$work/pids" 2>/dev/null); do kill -- "-$pid" 2>/dev/null || true; done
 	wait 2>/dev/null || true
+	for mounted in $(awk -v under="$work/" 'index($2, under) == 1 { print $2 }' /proc/mounts); do umount -l "$mounted" || true; done
 	rm -rf "$work"
 }
 trap cleanup EXIT
@@ -50,13 +53,22 @@ if command -v java >/dev/null && ls build/kafka/lib/kafka_2.13-*.jar >/dev/null 
 	stands kafka-configs.sh "$java kafka.admin.ConfigCommand"
 fi
 
-pages=(README.md)
-[ $# -gt 0 ] || set -- CONTRIBUTING.md docs/*.md
-for page; do [ "$page" = README.md ] || pages+=("$page"); done
-# Each block becomes NNN.sh or NNN.py, beside its .page, .expect and .background. What
-# looks like a command in a block that is not marked is an error: it would not be run.
+if [ $# -eq 0 ]; then
+	pages=(README.md docs/quickstart.md CONTRIBUTING.md)
+	for page in docs/*.md; do [ "$page" = docs/quickstart.md ] || pages+=("$page"); done
+else
+	pages=(docs/quickstart.md)
+	for page; do [ "$page" = docs/quickstart.md ] || pages+=("$page"); done
+	ln -sf "$root/bin/rustmq" "$work/bin/rustmq"
+fi
+# Each block becomes NNN.sh or NNN.py, beside its .page, .expect, .background, .needs, .runbook
+# and .own. What looks like a command in a block that is not marked is an error: it would
+# not be run.
 awk -v out="$work/blocks" '
-	FNR == 1 { background = 0; expect = ""; inside = 0 }
+	FNR == 1 { background = runbook = own = inside = 0; needs = expect = "" }
+	!inside && /^<!-- a directory of its own -->/ { own = 1 }
+	!inside && /^<!-- the runbook -->/ { runbook = 1 }
+	!inside && /^<!-- needs: / { needs = $3 }
 	!inside && /^<!-- background -->/ { background = 1 }
 	!inside && /^<!-- expect: / { sub(/^<!-- expect: /, ""); sub(/ -->$/, ""); expect = expect $0 "\n" }
 	!inside && /^```/ {
@@ -67,8 +79,11 @@ awk -v out="$work/blocks" '
 			print FILENAME ":" FNR > (file ".page")
 			if (background) printf "" > (file ".background")
 			if (expect != "") printf "%s", expect > (file ".expect")
-		} else if (background || expect != "") { print FILENAME ":" FNR ": only blocks marked sh or python are run"; bad = 1 }
-		background = 0; expect = ""; next
+			if (needs != "") print needs > (file ".needs")
+			if (runbook) printf "" > (file ".runbook")
+			if (own) printf "" > (file ".own")
+		} else if (background || runbook || needs != "" || expect != "") { print FILENAME ":" FNR ": only blocks marked sh or python are run"; bad = 1 }
+		background = runbook = 0; needs = expect = ""; next
 	}
 	/^```$/ { inside = 0; if (file) close(file); next }
 	inside && unmarked && /^ *([$] |(bin\/)?rustmq |make |kcat |kafka-[a-z-]+\.sh |curl |git |go (run|build|test|install|get) |echo |export |scripts\/)/ {
@@ -117,7 +132,18 @@ while read -r block; do
 		lacking=$((lacking + 1))
 		continue 2
 	done
-	case $page in README.md:* | CONTRIBUTING.md:*) cd "$work/rustmq" ;; *) cd "$work/elsewhere" ;; esac
+	if [ -f "$block.needs" ] && [ "$(id -u)" -ne 0 ]; then
+		echo "not run: $page: it needs $(cat "$block.needs")"
+		lacking=$((lacking + 1))
+		continue
+	fi
+	dir=$work/elsewhere
+	case $page in README.md:* | CONTRIBUTING.md:*) dir=$work/rustmq ;; esac
+	[ ! -f "$block.own" ] || dir=$work/own/$(basename "${page%%:*}" .md)
+	mkdir -p "$dir"
+	cd "$dir"
+	[ ! -f "$block.runbook" ] || python3 "$root/test/docs/runbook.py" "$work/health" "$block" "$root/docs/runbooks.md" ||
+		fail "the block at $page is not what the runbook says" "$block"
 	# Later blocks see what earlier ones exported.
 	cat "$work/exports" "$block" >"$work/now"
 	grep -h '^export ' "$block" >>"$work/exports" || true
@@ -129,6 +155,7 @@ while read -r block; do
 	elif ! timeout 900 "${run[@]}" >"$block.out" 2>&1 </dev/null; then
 		fail "the block at $page failed, with what is printed above" "$block"
 	fi
+	! grep -q 'cluster health' "$block" || cp "$block.out" "$work/health"
 	while read -r expect; do
 		grep -qF -- "$expect" "$block.out" || fail "the block at $page did not print '$expect', but what is above" "$block"
 	done < <(cat "$block.expect" 2>/dev/null)
