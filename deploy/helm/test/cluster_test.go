@@ -40,7 +40,7 @@ var binary = flag.String("rustmq", "../../../bin/rustmq", "the binary that pods 
 // patience is how long anything of the cluster may take on a busy machine.
 const patience = 90 * time.Second
 
-// kubelet runs the pods of one StatefulSet as processes of this machine: what is rendered, with
+// kubelet runs the pods of a release as processes of this machine: what is rendered, with
 // each pod's address, and the directories of its volumes, in the place of those that it has there.
 type kubelet struct {
 	*testing.T
@@ -111,8 +111,8 @@ func (k *kubelet) address(id int32) string { return fmt.Sprintf("%s.%d", k.net, 
 // here rewrites a text for a pod: its own addresses, those of all others, and its directories.
 func (k *kubelet) here(id int32, text string) string {
 	var pairs []string
-	for other := int32(9); other >= 1; other-- {
-		pairs = append(pairs, fmt.Sprintf("%s-%d.%s-headless.%s.svc.cluster.local", fullname, other, fullname, namespace), k.address(other),
+	for pod, other := range k.all() {
+		pairs = append(pairs, fmt.Sprintf("%s.%s-headless.%s.svc.cluster.local", pod, fullname, namespace), k.address(other),
 			fmt.Sprintf("kafka-%d.example.com", other), k.address(other))
 	}
 	home := filepath.Join(k.dir, strconv.Itoa(int(id)))
@@ -121,13 +121,28 @@ func (k *kubelet) here(id int32, text string) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
+// all are the pods of the release, with their numbers.
+func (k *kubelet) all() map[string]int32 {
+	all := map[string]int32{}
+	for _, s := range k.now.sets {
+		maps.Copy(all, podsOf(s))
+	}
+	return all
+}
+
+// set is the StatefulSet of a pod.
+func (k *kubelet) set(pod string) *appsv1.StatefulSet {
+	at := slices.IndexFunc(k.now.sets, func(s *appsv1.StatefulSet) bool { _, has := podsOf(s)[pod]; return has })
+	return k.now.sets[at]
+}
+
 // apply does what Kubernetes does of a release before pods start: configurations, and what
 // cert-manager makes of Certificates.
 func (k *kubelet) apply(r *rendered) {
 	k.Helper()
 	k.now = r
 	k.must(os.MkdirAll(filepath.Join(k.dir, "certs"), 0o700))
-	for pod, id := range podsOf(r.sets[0]) {
+	for pod, id := range k.all() {
 		etc := filepath.Join(k.dir, strconv.Itoa(int(id)), "etc/config")
 		k.must(os.MkdirAll(etc, 0o700))
 		for _, sub := range []string{"var", "tmp"} {
@@ -144,21 +159,29 @@ func (k *kubelet) apply(r *rendered) {
 		secrets[c.Spec.SecretName] = map[string][]byte{"tls.crt": cert, "tls.key": key, "ca.crt": pemOf("CERTIFICATE", k.ca.Raw)}
 	}
 	for name, secret := range secrets {
-		for _, v := range r.sets[0].Spec.Template.Spec.Volumes {
-			if v.Name != "certs" {
-				continue
-			}
-			for _, source := range v.Projected.Sources {
-				for _, item := range source.Secret.Items {
-					if source.Secret.Name == name {
-						k.keep(item.Path, secret[item.Key])
-					}
-				}
-			}
+		for _, s := range r.sets {
+			k.project(s, name, secret)
 		}
 	}
 	for key, text := range secrets[fullname+"-admin"] {
 		k.keep("admin-"+key, text)
+	}
+}
+
+// project puts of a Secret into the files of certificates what a StatefulSet's volume has of it.
+func (k *kubelet) project(s *appsv1.StatefulSet, name string, secret map[string][]byte) {
+	k.Helper()
+	for _, v := range s.Spec.Template.Spec.Volumes {
+		if v.Name != "certs" {
+			continue
+		}
+		for _, source := range v.Projected.Sources {
+			for _, item := range source.Secret.Items {
+				if source.Secret.Name == name {
+					k.keep(item.Path, secret[item.Key])
+				}
+			}
+		}
 	}
 }
 
@@ -229,8 +252,7 @@ func (k *kubelet) issue(c *Certificate) (cert, key []byte) {
 // start runs a pod's container, by its arguments and environment.
 func (k *kubelet) start(pod string) {
 	k.Helper()
-	set := k.now.sets[0]
-	id := podsOf(set)[pod]
+	set, id := k.set(pod), k.all()[pod]
 	container := set.Spec.Template.Spec.Containers[0]
 	field := map[string]string{"metadata.labels['apps.kubernetes.io/pod-index']": strconv.Itoa(int(id)), "metadata.labels['topology.kubernetes.io/zone']": "zone-" + strconv.Itoa(int(id%3))}
 	env := []string{"TMPDIR=" + filepath.Join(k.dir, strconv.Itoa(int(id)), "tmp")}
@@ -263,7 +285,7 @@ func (k *kubelet) stop(pod string) {
 	k.Helper()
 	p := k.pods[pod]
 	k.must(p.cmd.Process.Signal(syscall.SIGTERM))
-	grace := time.Duration(*k.now.sets[0].Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
+	grace := time.Duration(*k.set(pod).Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
 	select {
 	case <-p.ended:
 	case <-time.After(grace):
@@ -283,10 +305,12 @@ func (k *kubelet) client() *http.Client {
 	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}}}}
 }
 
-// probe asks what a probe asks.
-func (k *kubelet) probe(client *http.Client, pod string, p *corev1.Probe) (bool, string) {
-	port := containerPort(k.now.sets[0].Spec.Template.Spec.Containers[0], p.HTTPGet.Port.StrVal)
-	resp, err := client.Get(fmt.Sprintf("%s://%s:%d%s", strings.ToLower(string(p.HTTPGet.Scheme)), k.address(podsOf(k.now.sets[0])[pod]), port, p.HTTPGet.Path))
+// probe asks what a probe asks, as a kubelet does: without a certificate, and without looking at
+// the server's.
+func (k *kubelet) probe(pod string, p *corev1.Probe) (bool, string) {
+	client := &http.Client{Timeout: time.Duration(p.TimeoutSeconds) * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	port := containerPort(k.set(pod).Spec.Template.Spec.Containers[0], p.HTTPGet.Port.StrVal)
+	resp, err := client.Get(fmt.Sprintf("%s://%s:%d%s", strings.ToLower(string(p.HTTPGet.Scheme)), k.address(k.all()[pod]), port, p.HTTPGet.Path))
 	if err != nil {
 		return false, err.Error()
 	}
@@ -312,9 +336,9 @@ func (k *kubelet) until(what string, is func() (bool, string)) {
 }
 
 // ready waits as Kubernetes does, until the probes of start and readiness say yes.
-func (k *kubelet) ready(client *http.Client, pod string) {
+func (k *kubelet) ready(pod string) {
 	k.Helper()
-	container := k.now.sets[0].Spec.Template.Spec.Containers[0]
+	container := k.set(pod).Spec.Template.Spec.Containers[0]
 	for _, p := range []*corev1.Probe{container.StartupProbe, container.LivenessProbe, container.ReadinessProbe} {
 		k.until(pod+" answers "+p.HTTPGet.Path, func() (bool, string) {
 			select {
@@ -322,7 +346,7 @@ func (k *kubelet) ready(client *http.Client, pod string) {
 				k.Fatalf("%s ended: %s", pod, last(k.pods[pod].log.String(), 3000))
 			default:
 			}
-			return k.probe(client, pod, p)
+			return k.probe(pod, p)
 		})
 	}
 }
@@ -385,25 +409,11 @@ config:
 `
 	values = strings.Replace(values, "s3://streams?region=eu-central-1", "file://"+filepath.Join(k.dir, "bucket"), 1)
 	k.apply(render(t, fmt.Sprintf(values, 3, "info")))
+	k.begin()
 	client := k.client()
-	for _, pod := range order(k.now.sets[0]) {
-		k.start(pod)
-	}
-	for _, pod := range order(k.now.sets[0]) {
-		k.ready(client, pod)
-	}
-	k.helmTest()
-
-	// Clients come from outside, by the second listener, with the certificate of the admin.
-	secure := []string{"--tls", "--cafile", filepath.Join(k.dir, "certs/admin-ca.crt"), "--cert", filepath.Join(k.dir, "certs/admin-tls.crt"), "--cert-key", filepath.Join(k.dir, "certs/admin-tls.key"), "--transport", "tcp"}
+	// Clients come from outside, by the second listener.
 	brokers := fmt.Sprintf("%s:9192,%s:9192,%s:9192", k.address(1), k.address(2), k.address(3))
-	state := filepath.Join(k.dir, "acks")
-	command := func(args ...string) *exec.Cmd {
-		c := exec.Command(*binary, append(append([]string{"verify", "--topic", "load", "--state", state, "-b", brokers}, args...), secure...)...)
-		c.Env = []string{"HOME=" + k.dir, "TMPDIR=" + k.dir}
-		return c
-	}
-	producer := command("--phase", "produce", "--records", "100000000", "--size", "512", "-o", "json")
+	producer := k.verify(brokers, "--phase", "produce", "--records", "100000000", "--size", "512", "-o", "json")
 	var said buffer
 	producer.Stdout, producer.Stderr = &said, &said
 	k.must(producer.Start())
@@ -427,7 +437,7 @@ config:
 		}
 		k.written(client, asked, &records, "without "+pod, &said)
 		k.start(pod)
-		k.ready(client, pod)
+		k.ready(pod)
 		k.inSync(client, pod)
 		k.written(client, asked, &records, "with "+pod, &said)
 	}
@@ -439,7 +449,7 @@ config:
 		t.Fatal("a fourth pod replaces the others")
 	}
 	k.start(fullname + "-4")
-	k.ready(client, fullname+"-4")
+	k.ready(fullname + "-4")
 	k.until("node 4 has replicas, and is told to clients where they dial", func() (bool, string) {
 		var list struct {
 			Brokers []struct {
@@ -469,8 +479,47 @@ config:
 	if err := <-stopped; err != nil {
 		t.Fatalf("the load: %v, %s", err, said.String())
 	}
-	if out, err := command("--phase", "check").CombinedOutput(); err != nil {
+	if out, err := k.verify(brokers, "--phase", "check").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// begin starts all pods at once, and waits for them.
+func (k *kubelet) begin() {
+	k.Helper()
+	for pod := range k.all() {
+		k.start(pod)
+	}
+	for pod := range k.all() {
+		k.ready(pod)
+	}
+	k.helmTest()
+}
+
+// verify is a load with the certificate of the admin.
+func (k *kubelet) verify(brokers string, args ...string) *exec.Cmd {
+	args = append([]string{"verify", "--topic", "load", "--state", filepath.Join(k.dir, "acks"), "-b", brokers, "--transport", "tcp", "--tls",
+		"--cafile", filepath.Join(k.dir, "certs/admin-ca.crt"), "--cert", filepath.Join(k.dir, "certs/admin-tls.crt"), "--cert-key", filepath.Join(k.dir, "certs/admin-tls.key")}, args...)
+	c := exec.Command(*binary, args...)
+	c.Env = []string{"HOME=" + k.dir, "TMPDIR=" + k.dir}
+	return c
+}
+
+// Controllers and brokers that are pods of their own are a cluster too.
+func TestSeparateRolesAreACluster(t *testing.T) {
+	k := newKubelet(t)
+	k.apply(render(t, `
+bucket: {url: 'file://`+filepath.Join(k.dir, "bucket")+`'}
+roles: separate
+controllers: {replicas: 1}
+brokers: {replicas: 2}
+config: {wal: {capacity: 256MiB, segment_size: 8MiB, memory: 32MiB, upload_bytes: 4MiB}}
+`))
+	k.begin()
+	for _, phase := range []string{"produce", "check"} {
+		if out, err := k.verify(k.address(101)+":9092", "--phase", phase, "--records", "2000").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 }
 
@@ -484,9 +533,9 @@ func (k *kubelet) inSync(client *http.Client, pod string) {
 			InSync   int   `json:"in_sync"`
 		} `json:"brokers"`
 	}
-	k.must(k.get(client, podsOf(k.now.sets[0])[pod], "brokers", &list))
+	k.must(k.get(client, k.all()[pod], "brokers", &list))
 	for _, b := range list.Brokers {
-		if b.ID == podsOf(k.now.sets[0])[pod] && (b.Replicas == 0 || b.InSync < b.Replicas) {
+		if b.ID == k.all()[pod] && (b.Replicas == 0 || b.InSync < b.Replicas) {
 			k.Errorf("%s is ready with %d of %d replicas in sync", pod, b.InSync, b.Replicas)
 		}
 	}
