@@ -186,7 +186,7 @@ var ignoredBrokerKeys = map[string]string{
 // first that fits counts.
 var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"add.partitions.to.txn.", "producers wait inside the request while their partitions are added"},
-	{"advertised.listeners", "network.advertised_host"},
+	{"advertised.listeners", "network.advertised_host, network.external"},
 	{"alter.config.policy.class.name", noClasses},
 	{"alter.log.dirs.", "a node has one data directory"},
 	{"authorizer.class.name", noAuthorisation},
@@ -214,7 +214,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"kafka.metrics.", ownMetrics},
 	{"leader.imbalance.", ownBalance},
 	{"listener.security.protocol.map", "network.tls; QUIC is always encrypted"},
-	{"listeners", "network.bind and network.kafka_port"},
+	{"listeners", "network.bind, network.kafka_port and network.external"},
 	{"log.cleaner.", "compaction by key: compaction.key_*, and the configs of topics"},
 	{"log.cleanup.policy", "cleanup.policy is set on a topic"},
 	{"log.dir.failure.timeout.ms", "a data directory that fails ends the broker's service at once"},

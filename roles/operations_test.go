@@ -70,6 +70,9 @@ func TestOperationsSurviveWhoBeganThem(t *testing.T) {
 	if going.Begun == 0 || !strings.HasPrefix(going.Operation, "decommission-3-") {
 		t.Fatalf("%+v", going)
 	}
+	if text := c.admin(2, "operations", "show", going.Operation, "--wait", "--timeout", "1m"); !strings.Contains(text, going.Operation) || !strings.Contains(text, "done") {
+		t.Errorf("who waits for it is told %s", text)
+	}
 	done = c.operation(1, going.Operation, "done")
 	if done.Total < going.Begun || done.Left != 0 || !strings.Contains(done.What, "unregistered") {
 		t.Errorf("%+v", done)
@@ -83,6 +86,13 @@ func TestOperationsSurviveWhoBeganThem(t *testing.T) {
 	stuck := c.operation(8, going.Operation, "stuck")
 	if stuck.Left < 6 || !strings.Contains(stuck.What, "start another broker") || len(stuck.Partitions) == 0 || len(going.Refused) < 6 {
 		t.Errorf("%+v, %+v", stuck, going)
+	}
+	if text := c.admin(1, "operations", "list"); !strings.HasPrefix(text, "OPERATION") {
+		t.Errorf("what is under way is %s", text)
+	}
+	code, _, stderr := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "operations", "show", going.Operation, "--wait")
+	if code != 1 || !strings.Contains(stderr, "is stuck: ") {
+		t.Errorf("who waits for what is stuck is told %d, %s", code, stderr)
 	}
 	c.post(8, "/api/v1/brokers/2/drain", `{"draining":false}`, &drained)
 	c.operation(1, going.Operation, "ended")

@@ -44,7 +44,7 @@ func Command(stdout io.Writer, context func(*cobra.Command) (Target, error), pro
 	flags := cmd.PersistentFlags()
 	e.target.flags(cmd)
 	flags.StringVarP(&e.output, "output", "o", "table", "table, json or yaml")
-	cmd.AddCommand(e.topicsCommand(), e.groupsCommand(), e.brokersCommand(), e.clusterCommand(), e.controllersCommand(), e.storageCommand(), e.quotasCommand(), e.configCommand(), e.caCommand(), e.certsCommand(), e.aclCommand(), e.usersCommand(), e.tokensCommand(), e.auditCommand(), e.etlCommand())
+	cmd.AddCommand(e.topicsCommand(), e.groupsCommand(), e.brokersCommand(), e.clusterCommand(), e.controllersCommand(), e.operationsCommand(), e.storageCommand(), e.quotasCommand(), e.configCommand(), e.caCommand(), e.certsCommand(), e.aclCommand(), e.usersCommand(), e.tokensCommand(), e.auditCommand(), e.etlCommand())
 	e.addCompletion(cmd)
 	return cmd
 }

@@ -51,9 +51,10 @@ func NewRedactor(secrets ...string) *Redactor {
 		// Bare values: up to the next space or separator.
 		{regexp.MustCompile(`(?i)((?:^|[^a-z0-9_.-])[a-z0-9_.-]*(?:` + secretNames + `)[a-z0-9_-]*\s*[:=]\s*)([^\s"'\\,;&)}\]{\[]+)`), "${1}" + Mask},
 		{regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s"'@:]*:[^/\s"'@]*@`), "${1}" + Mask + "@"},
-		{regexp.MustCompile(`\brmq_[A-Za-z0-9_-]{20,}`), Mask},                                  // API tokens of rustmq
-		{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`), Mask}, // RFC 7519
-		{regexp.MustCompile(`\b(AKIA|ASIA)[A-Z0-9]{16}\b`), Mask},                               // AWS access key ids
+		{regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s"'@:()?#]+@`), "${1}" + Mask + "@"}, // a token alone, as git has them
+		{regexp.MustCompile(`\brmq_[A-Za-z0-9_-]{20,}`), Mask},                                    // API tokens of rustmq
+		{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`), Mask},   // RFC 7519
+		{regexp.MustCompile(`\b(AKIA|ASIA)[A-Z0-9]{16}\b`), Mask},                                 // AWS access key ids
 	}}
 	for _, s := range secrets {
 		if s = strings.TrimSpace(s); len(s) < leastSecret {

@@ -28,6 +28,8 @@ func TestSecretsAreTakenOut(t *testing.T) {
 		"AWS_SECRET_ACCESS_KEY=Planted/x+y\n",
 		`level=INFO msg="logged in" token=Planted user=alice`,
 		`{"msg":"dial","url":"https://alice:Planted@host/x"}`,
+		`level=INFO msg=clone url=https://Planted@host/x`,
+		`{"remote":"https://Planted%2F@host:8443"}`,
 		"s3://bucket?region=eu&secret_key=Planted&x=1",
 		"https://store/x?X-Amz-Signature=Planted&X-Amz-Credential=Planted%2F2026&a=b",
 		"https://acc.blob.core.windows.net/c?sv=2020&sig=Planted%3D",
