@@ -81,6 +81,15 @@ $(TOOLS)/gosec: tools/go.mod tools/go.sum
 $(TOOLS)/govulncheck: tools/go.mod tools/go.sum
 	cd tools && GOWORK=off $(GO) build -o ../$@ golang.org/x/vuln/cmd/govulncheck
 
+$(TOOLS)/nfpm: tools/go.mod tools/go.sum
+	cd tools && GOWORK=off $(GO) build -o ../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+$(TOOLS)/sbom: tools/go.mod $(wildcard tools/sbom/*.go)
+	cd tools && GOWORK=off $(GO) build -o ../$@ ./sbom
+
+$(TOOLS)/composefile: tools/go.mod $(wildcard tools/composefile/*.go)
+	cd tools && GOWORK=off $(GO) build -o ../$@ ./composefile
+
 $(TOOLS)/houselint: tools/go.mod $(wildcard tools/houselint/*.go)
 	cd tools && GOWORK=off $(GO) build -o ../$@ ./houselint
 
