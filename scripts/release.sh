@@ -31,6 +31,7 @@ binary() { # VERSION FILE
 	(cd "$root" && go build -ldflags "-s -w -buildid= -B none -X rustmq.dev/rustmq/roles.version=$1" -o "$file" .)
 }
 licences() { # FILE
+	mkdir -p "$(dirname "$1")"
 	{
 		echo "rustmq contains the following, under the terms of each."
 		printf '\n==== Go\n\n'
