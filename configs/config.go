@@ -87,7 +87,19 @@ type Network struct {
 	MaxConnectionRate   int      `toml:"max_connection_rate" live:"node" doc:"connections that are taken a second, ten seconds' worth at once; 0: any. Beyond it TCP waits, and QUIC is refused. What one address may is a quota: rustmq admin quotas set --ip"`
 	IdleTimeout         Duration `toml:"idle_timeout" live:"node" doc:"a connection without a request for that long is closed"`
 	QUIC                QUIC     `toml:"quic"`
+	External            External `toml:"external"`
 }
+
+// External is a second listener, for clients that come from elsewhere and reach the node by
+// another address than those beside it.
+type External struct {
+	AdvertisedHost string `toml:"advertised_host" doc:"host that clients which come by external.port are told to dial; empty: there is no such listener"`
+	Port           int    `toml:"port" doc:"second port of Kafka, over TCP and QUIC like kafka_port, with external.advertised_host; 0: any free one"`
+	AdvertisedPort int    `toml:"advertised_port" doc:"port that its clients are told to dial, of the proxy or load balancer before it; 0: external.port"`
+}
+
+// On reports whether there is one.
+func (e External) On() bool { return e.AdvertisedHost != "" }
 
 // QUIC is the listener on UDP.
 type QUIC struct {
@@ -325,7 +337,8 @@ func Default() *Config {
 			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, HTTPTLS: "auto", BrokerPort: 9093, TLS: "off",
 			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib, ResponseMemory: 256 * mib,
 			MaxConnections: 20_000, MaxConnectionsPerIP: 20_000, IdleTimeout: seconds(600),
-			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ReceiveMemory: 1024 * mib, ZeroRTT: true},
+			QUIC:     QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ReceiveMemory: 1024 * mib, ZeroRTT: true},
+			External: External{Port: 9192},
 		},
 		WAL: WAL{
 			Capacity: 10 * gib, SegmentSize: 32 * mib, Memory: 256 * mib,

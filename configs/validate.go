@@ -118,6 +118,7 @@ func (c *Config) validate() []Problem {
 	if n.KafkaPort == n.HTTPPort && n.KafkaPort != 0 {
 		wrong("network.http_port", "%d is network.kafka_port too", n.HTTPPort)
 	}
+	c.validateExternal(wrong, between)
 	oneOf("network.tls", n.TLS, "off", "on")
 	sizeBetween("network.max_frame", n.MaxFrame, 64*kib, 1*gib)
 	sizeBetween("network.connection_memory", n.ConnectionMemory, 64*kib, tib)
@@ -285,6 +286,37 @@ func (c *Config) validate() []Problem {
 	c.validateSASL(wrong, oneOf, durationBetween)
 	c.validateREST(wrong, between, oneOf, durationBetween)
 	return out
+}
+
+// validateExternal checks section network.external.
+func (c *Config) validateExternal(wrong func(key, format string, args ...any), between func(key string, v, low, high int64)) {
+	n, e := c.Network, c.Network.External
+	between("network.external.port", int64(e.Port), 0, 65535)
+	between("network.external.advertised_port", int64(e.AdvertisedPort), 0, 65535)
+	if !e.On() {
+		if e.AdvertisedPort != 0 {
+			wrong("network.external.advertised_port", "%d is told to nobody: set network.external.advertised_host, for which there is the second listener", e.AdvertisedPort)
+		}
+		return
+	}
+	if !dialable(e.AdvertisedHost) {
+		wrong("network.external.advertised_host", "%q is no host that clients could dial; write a name or an address, without a port", e.AdvertisedHost)
+	}
+	if e.Port == 0 {
+		return
+	}
+	used := map[int]string{n.KafkaPort: "network.kafka_port", n.HTTPPort: "network.http_port"}
+	if c.Clustered() {
+		used[n.BrokerPort], used[c.Controller.RaftPort], used[c.Controller.Port] = "network.broker_port", "controller.raft_port", "controller.port"
+		if self, named := c.Self(); named {
+			delete(used, c.Controller.RaftPort)
+			delete(used, c.Controller.Port)
+			used[self.RaftPort], used[self.Port] = "of controller.peers", "of controller.peers"
+		}
+	}
+	if other, taken := used[e.Port]; taken {
+		wrong("network.external.port", "%d is %s too", e.Port, other)
+	}
 }
 
 // validateSASL checks section security.sasl.

@@ -153,8 +153,8 @@ func (n *Node) banner(started time.Duration) banner {
 		Startup: started.Round(time.Millisecond).String(),
 		program: programName(os.Args[0]), api: n.servesAPI(), autoCreate: autoCreate(n.config), asks: n.logins != nil, trusted: client.TrustsByDefault(n.caFile),
 	}
-	if n.quic != nil {
-		b.QUIC = n.quic.Addr().String()
+	if len(n.quic) > 0 {
+		b.QUIC = n.quic[0].Addr().String()
 	}
 	return b
 }

@@ -26,7 +26,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 	if err := n.openLogins(); err != nil {
 		return err
 	}
-	tcp, udp, err := n.bindKafka()
+	bound, err := n.bindKafka()
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 	n.opened("broker", func(context.Context) error { return b.Close() })
 	n.answerPeers()
 	n.metrics.MustRegister(b.Metrics(), newStorageMetrics(n.store))
-	if err := n.serveKafka(tcp, udp); err != nil {
+	if err := n.serveKafka(bound); err != nil {
 		return err
 	}
 	n.leaveFirst()

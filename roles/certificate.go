@@ -133,8 +133,10 @@ func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 
 // names are what this node is called, as far as it knows.
 func (n *Node) names() (names []string) {
-	if h := n.config.Network.AdvertisedHost; h != "" {
-		names = append(names, h)
+	for _, h := range []string{n.config.Network.AdvertisedHost, n.config.Network.External.AdvertisedHost} {
+		if h != "" {
+			names = append(names, h)
+		}
 	}
 	if h, err := os.Hostname(); err == nil && h != "" {
 		names = append(names, h)

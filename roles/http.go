@@ -20,7 +20,7 @@ func (n *Node) openHTTP() error {
 	n.httpAddr = listener.Addr().String()
 	rest := n.config.Security.REST
 	options := admin.Options{
-		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Warnings: n.warnings, Status: n.status, Version: Version(), Log: n.log.With("room", "http"),
+		Metrics: n.metrics, Ready: n.Ready, InSync: n.InSync, Healthy: n.Healthy, Warnings: n.warnings, Status: n.status, Version: Version(), Log: n.log.With("room", "http"),
 		Names: n.names(), Reachable: !listener.Addr().(*net.TCPAddr).IP.IsLoopback(),
 		Audit: n.audit, Requests: rest.Requests, RequestsPerIP: rest.RequestsPerIP, ConnectionsPerIP: rest.ConnectionsPerIP,
 	}

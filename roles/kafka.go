@@ -20,35 +20,74 @@ import (
 // that a client stays on the one it came by.
 const listenerName = "kafka"
 
-// bindKafka takes the ports of clients; udp is nil where QUIC is off.
-func (n *Node) bindKafka() (tcp net.Listener, udp *net.UDPConn, err error) {
+// externalName is that of the listeners of network.external.
+const externalName = "external"
+
+// sockets are where clients come by one listener; udp is nil where QUIC is off.
+type sockets struct {
+	name string
+	tcp  net.Listener
+	udp  *net.UDPConn
+}
+
+// bindKafka takes the ports of clients, those of network.kafka_port first.
+func (n *Node) bindKafka() ([]sockets, error) {
 	network := n.config.Network
-	tcp, udp, err = n.machine.listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.mayBind())
+	inside, err := n.bindClients(listenerName, "network.kafka_port", network.KafkaPort)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	n.kafkaAddr = inside.tcp.Addr().String()
+	if !network.External.On() {
+		return []sockets{inside}, nil
+	}
+	outside, err := n.bindClients(externalName, "network.external.port", network.External.Port)
+	if err != nil {
+		return nil, err
+	}
+	n.externalPort = outside.tcp.Addr().(*net.TCPAddr).Port
+	return []sockets{inside, outside}, nil
+}
+
+// bindClients takes one port of clients, on TCP and where QUIC is on, on UDP.
+func (n *Node) bindClients(name, key string, port int) (s sockets, err error) {
+	network := n.config.Network
+	s.name = name
+	if s.tcp, s.udp, err = n.machine.listenKafka(network.Bind, key, port, network.QUIC.Enabled, n.mayBind()); err != nil {
+		return s, err
 	}
 	// Until the listeners serve, they are closed here; afterwards by the server.
-	n.opened("sockets", func(context.Context) error {
-		if udp != nil {
-			_ = udp.Close() // closed twice when QUIC has served
+	n.opened("sockets of "+name, func(context.Context) error {
+		if s.udp != nil {
+			_ = s.udp.Close() // closed twice when QUIC has served
 		}
-		if err := tcp.Close(); !errors.Is(err, net.ErrClosed) {
+		if err := s.tcp.Close(); !errors.Is(err, net.ErrClosed) {
 			return err
 		}
 		return nil
 	})
-	n.kafkaAddr = tcp.Addr().String()
-	return tcp, udp, nil
+	return s, nil
 }
 
 // listeners are where this broker is reached: by clients, and in a cluster by others.
 func (n *Node) listeners() ([]metadata.Listener, error) {
 	advertised, err := n.advertised()
-	if err != nil || n.peers == nil {
-		return []metadata.Listener{advertised}, err
+	if err != nil {
+		return nil, err
+	}
+	all := []metadata.Listener{advertised}
+	if e := n.config.Network.External; e.On() {
+		port := e.AdvertisedPort
+		if port == 0 {
+			port = n.externalPort
+		}
+		all = append(all, metadata.Listener{Name: externalName, Host: e.AdvertisedHost, Port: int32(port), Protocol: advertised.Protocol})
+	}
+	if n.peers == nil {
+		return all, nil
 	}
 	peer, err := n.peerListener()
-	return []metadata.Listener{advertised, peer}, err
+	return append(all, peer), err
 }
 
 // advertised is what clients are told to dial.
@@ -91,7 +130,7 @@ func (n *Node) reachableHost(bound string) (string, error) {
 }
 
 // serveKafka starts to accept clients.
-func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
+func (n *Node) serveKafka(bound []sockets) error {
 	network := n.config.Network
 	counts := newKafkaMetrics(n.broker.Versions())
 	if err := n.openClients(); err != nil {
@@ -116,16 +155,19 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 	counts.inUse = n.kafka.InUse
 	n.metrics.MustRegister(counts)
 	var secure *tls.Config
-	if udp != nil || network.TLS == "on" {
+	if bound[0].udp != nil || network.TLS == "on" {
 		if err := n.keepCertificate(); err != nil {
 			return err
 		}
 		secure = n.serverConfig()
 	}
-	if udp != nil {
+	for _, s := range bound {
+		if s.udp == nil {
+			continue
+		}
 		l, err := quic.Listen(quic.Options{
-			Conn: udp, TLS: secure, Server: n.kafka, Name: listenerName,
-			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory),
+			Conn: s.udp, TLS: secure, Server: n.kafka, Name: s.name,
+			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory) / int64(len(bound)),
 			MaxConns: min(network.MaxConnections, quic.DefaultMaxConns), PerIP: network.MaxConnectionsPerIP,
 			ZeroRTT: network.QUIC.ZeroRTT, Arrivals: n.broker, Identify: n.identifies(), Count: counts.Refused, Refused: func(remote net.Addr, err error) { n.broker.HandshakeRefused(remote, "quic", err) },
 			Log: n.log.With("room", "quic"),
@@ -133,20 +175,22 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 		if err != nil {
 			return err
 		}
-		n.quic = l
-		n.opened("QUIC", func(context.Context) error { return l.Close() })
+		n.quic = append(n.quic, l)
+		n.opened("QUIC of "+s.name, func(context.Context) error { return l.Close() })
 	}
 	n.opened("Kafka", n.drain)
-	listener := tcp
-	if network.TLS == "on" {
-		listener = tls.NewListener(tcp, secure)
-	}
 	server := n.kafka
-	n.serving.Go(func() {
-		if err := server.ServeListener(listener, listenerName); !errors.Is(err, kafka.ErrServerClosed) {
-			n.fail(err)
+	for _, s := range bound {
+		listener := s.tcp
+		if network.TLS == "on" {
+			listener = tls.NewListener(s.tcp, secure)
 		}
-	})
+		n.serving.Go(func() {
+			if err := server.ServeListener(listener, s.name); !errors.Is(err, kafka.ErrServerClosed) {
+				n.fail(err)
+			}
+		})
+	}
 	return nil
 }
 

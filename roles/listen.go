@@ -35,15 +35,15 @@ func (e *PortTakenError) Error() string {
 		e.Addr, holder, e.Key, e.Key)
 }
 
-// listenKafka binds the one port number of the Kafka listeners on TCP and, when
-// wanted, on UDP. Port 0 takes a number that is free on both. insecure lets it be
+// listenKafka binds the one port number of Kafka listeners, which a key names, on TCP and,
+// when wanted, on UDP. Port 0 takes a number that is free on both. insecure lets it be
 // another address than loopback.
-func (m *Machine) listenKafka(host string, port int, udp, insecure bool) (net.Listener, *net.UDPConn, error) {
+func (m *Machine) listenKafka(host, key string, port int, udp, insecure bool) (net.Listener, *net.UDPConn, error) {
 	// A number the kernel gives for TCP may be taken on UDP: ask again.
 	const attempts = 16
 	var last error
 	for range attempts {
-		tcp, err := m.listenTCP(host, port, "network.kafka_port", insecure)
+		tcp, err := m.listenTCP(host, port, key, insecure)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -58,7 +58,7 @@ func (m *Machine) listenKafka(host string, port int, udp, insecure bool) (net.Li
 			}
 			return tcp, conn, nil
 		}
-		last = errors.Join(taken(err, "udp", net.JoinHostPort(host, strconv.Itoa(got.Port)), got.Port, "network.kafka_port"), tcp.Close())
+		last = errors.Join(taken(err, "udp", net.JoinHostPort(host, strconv.Itoa(got.Port)), got.Port, key), tcp.Close())
 		if port != 0 {
 			break
 		}

@@ -20,7 +20,7 @@ func TestListenersOfOtherAddressesAreClosedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, udp := range []bool{false, true} {
-		if _, _, err := new(Machine).listenKafka("0.0.0.0", port, udp, false); err == nil || !strings.Contains(err.Error(), "network.bind") {
+		if _, _, err := new(Machine).listenKafka("0.0.0.0", "network.kafka_port", port, udp, false); err == nil || !strings.Contains(err.Error(), "network.bind") {
 			t.Errorf("Kafka, udp %v: %v", udp, err)
 		}
 	}

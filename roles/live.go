@@ -97,8 +97,8 @@ func (n *Node) setLive(c *configs.Config) {
 	if n.kafka != nil {
 		n.kafka.SetLimits(c.Network.MaxConnections, c.Network.MaxConnectionsPerIP, time.Duration(c.Network.IdleTimeout))
 	}
-	if n.quic != nil {
-		n.quic.SetLimits(min(c.Network.MaxConnections, quic.DefaultMaxConns), c.Network.MaxConnectionsPerIP)
+	for _, l := range n.quic {
+		l.SetLimits(min(c.Network.MaxConnections, quic.DefaultMaxConns), c.Network.MaxConnectionsPerIP)
 	}
 	if n.http != nil {
 		rest := c.Security.REST

@@ -84,7 +84,7 @@ type Node struct {
 	transforms *transforms
 	broker     *broker.Broker
 	kafka      *kafka.Server
-	quic       *quic.Listener
+	quic       []*quic.Listener // none where QUIC is off
 	http       *admin.Server
 	async      *async.Runner // of transforms; nil without the role broker
 
@@ -92,6 +92,7 @@ type Node struct {
 	account *audit.Log     // nil: audit does not go to the topic
 
 	kafkaAddr, httpAddr string
+	externalPort        int // bound for network.external
 	caFile              string
 	certificates        *pki.Keeper  // nil: neither TLS nor QUIC
 	clients             *clients     // nil: their certificates say nothing
@@ -239,6 +240,15 @@ func (n *Node) Ready() error {
 		return errors.New("starting or stopping")
 	}
 	return nil
+}
+
+// InSync is Ready, and says too that the node has replicas which are not in sync since it
+// began: who stops one node after the other waits for it.
+func (n *Node) InSync() error {
+	if err := n.Ready(); err != nil || n.broker == nil {
+		return err
+	}
+	return n.broker.CaughtUp()
 }
 
 // Healthy says why the node needs a person, or nil.

@@ -81,7 +81,7 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 	switch f.ports {
 	case "":
 	case "free": // but those of controllers: others have to know them before
-		for _, key := range []string{"network.kafka_port", "network.http_port", "network.broker_port"} {
+		for _, key := range []string{"network.kafka_port", "network.external.port", "network.http_port", "network.broker_port"} {
 			sources.Flags = append(sources.Flags, configs.Setting{Key: key, Value: "0", Origin: "--ports"})
 		}
 	default:

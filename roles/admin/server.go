@@ -61,6 +61,9 @@ type Options struct {
 	Metrics prometheus.Gatherer
 	// Ready says why the process cannot serve yet, or nil.
 	Ready func() error
+	// InSync is Ready, and says too why no other process of the cluster should be stopped yet;
+	// /readyz?in-sync asks it. nil: it is as Ready.
+	InSync func() error
 	// Healthy says why the process needs a person, or nil.
 	Healthy func() error
 	// Warnings is what is not as it should be, in words, beside what Bucket says; nil:
@@ -164,7 +167,7 @@ func New(o Options) *Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, remembers(d.asksForMetrics(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))))
 	mux.Handle("GET "+healthPath, d.briefs(probe(o.Healthy, o.Status, nil, nil)))
-	mux.Handle("GET "+readyPath, d.briefs(probe(o.Ready, nil, o.Warnings, o.Bucket)))
+	mux.Handle("GET "+readyPath, d.briefs(readiness(o)))
 	s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
 	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), s.rates, d.now))
 	if o.Cluster != nil {
@@ -271,6 +274,23 @@ func probe(check func() error, status, warnings func() []string, b Bucket) http.
 		for _, warning := range said {
 			fmt.Fprintln(w, "warning:", warning)
 		}
+	})
+}
+
+// readiness is whether the process serves, or with ?in-sync, whether it has also caught up with
+// the others since it began.
+func readiness(o Options) http.Handler {
+	ready := probe(o.Ready, nil, o.Warnings, o.Bucket)
+	if o.InSync == nil {
+		return ready
+	}
+	synced := probe(o.InSync, nil, o.Warnings, o.Bucket)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("in-sync") {
+			synced.ServeHTTP(w, r)
+			return
+		}
+		ready.ServeHTTP(w, r)
 	})
 }
 
