@@ -1,0 +1,169 @@
+//go:build packages
+
+package packages
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// container is a process in a root, a user and namespaces of its own: those of an engine's.
+type container struct {
+	name, hostname  string
+	namespace, addr string // of its network
+	root            string
+	user, dir       string
+	env             []string
+	args            []string
+
+	cmd  *exec.Cmd
+	pid  int // of the process that is 1 inside
+	mu   sync.Mutex
+	said bytes.Buffer // guarded by mu
+}
+
+// Write collects what it prints.
+func (c *container) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.said.Write(p)
+}
+
+func (c *container) log() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.name + " says\n" + tail(c.said.String())
+}
+
+// start runs it. /proc is of its own processes, and there is nothing that it could gain
+// rights by.
+func (c *container) start(t *testing.T) {
+	t.Helper()
+	uid, gid, _ := strings.Cut(c.user, ":")
+	script := `hostname "$1"; mount -t proc proc "$2/proc"; cd "$2$3"; root=$2 ids=$4 dir=$3; shift 4
+		exec setpriv --no-new-privs chroot --groups= --userspec="$ids" "$root" "$@"`
+	args := append([]string{"--net=" + c.namespace, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts",
+		"/bin/sh", "-ec", script, "-", c.hostname, c.root, c.dir, uid + ":" + gid}, c.args...)
+	c.cmd = exec.Command("nsenter", args...)
+	c.cmd.Env = c.env
+	c.cmd.Stdout, c.cmd.Stderr = c, c
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, c.cmd.Start())
+	t.Cleanup(func() { _ = c.cmd.Process.Kill(); _ = c.cmd.Wait() }) // most tests have ended it
+	c.pid = child(t, c.cmd.Process.Pid)
+}
+
+// child is the first child of a process, once there is one.
+func child(t *testing.T, parent int) (pid int) {
+	t.Helper()
+	await(t, "a process in namespaces of its own", 10*time.Second, func() error {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
+		if err != nil {
+			return err
+		}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(raw)))
+		return err
+	})
+	return pid
+}
+
+// inside is a command in the container, as its user.
+func (c *container) inside(args ...string) *exec.Cmd {
+	cmd := exec.Command("nsenter", append([]string{"-t", strconv.Itoa(c.pid), "-m", "-p", "-n", "-u", "-i",
+		"setpriv", "--no-new-privs", "chroot", "--groups=", "--userspec=" + c.user, c.root}, args...)...)
+	cmd.Env = c.env
+	return cmd
+}
+
+// stop asks for the end, and waits for as long as it is given.
+func (c *container) stop(t *testing.T, within time.Duration) {
+	t.Helper()
+	must(t, syscall.Kill(c.pid, syscall.SIGTERM))
+	ended := make(chan error, 1)
+	go func() { ended <- c.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("%s ended with %v\n%s", c.name, err, c.log())
+		}
+	case <-time.After(within):
+		t.Fatalf("%s did not end within %v\n%s", c.name, within, c.log())
+	}
+}
+
+// confined holds that the process can do what its user can, and no more.
+func (c *container) confined(t *testing.T) {
+	t.Helper()
+	status := map[string]string{}
+	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", c.pid))) {
+		key, value, _ := strings.Cut(line, ":")
+		status[key] = strings.Join(strings.Fields(value), " ")
+	}
+	uid, _, _ := strings.Cut(c.user, ":")
+	want := map[string]string{"Uid": strings.TrimSpace(strings.Repeat(uid+" ", 4)), "Groups": "", "NoNewPrivs": "1", "CapEff": "0000000000000000", "CapPrm": "0000000000000000"}
+	for key, value := range want {
+		if status[key] != value {
+			t.Errorf("%s has %s %q, not %q", c.name, key, status[key], value)
+		}
+	}
+	for _, at := range []string{"/usr/bin/x", "/etc/x", "/x"} {
+		var ro *os.PathError
+		if err := os.WriteFile(filepath.Join(c.root, at), nil, 0o600); !errors.As(err, &ro) || !errors.Is(err, unix.EROFS) {
+			t.Errorf("%s: a file at %s: %v", c.name, at, err)
+		}
+	}
+}
+
+// newContainer lays a root out: read-only, with what is mounted, devices, and the names of
+// the others.
+func newContainer(t *testing.T, n *network, i *image, name, hostname string, readOnly bool, mounts []mounted) *container {
+	t.Helper()
+	c := &container{name: name, hostname: hostname, user: i.user, dir: i.dir, env: slices.Clone(i.env)}
+	c.namespace, c.addr = n.join(t, name)
+	c.root = n.rig.dir(t, "containers/"+name)
+	layers := n.rig.overlay(t, "containers/"+name+".image", i.root)
+	for _, m := range mounts {
+		must(t, os.MkdirAll(filepath.Join(layers, filepath.Dir(m.at)), 0o755))
+		if info, err := os.Stat(m.from); err == nil && !info.IsDir() {
+			must(t, os.WriteFile(filepath.Join(layers, m.at), nil, 0o644))
+		} else {
+			must(t, os.MkdirAll(filepath.Join(layers, m.at), 0o755))
+		}
+	}
+	must(t, os.MkdirAll(filepath.Join(layers, "etc"), 0o755))
+	must(t, os.WriteFile(filepath.Join(layers, "etc/hosts"), nil, 0o644))
+	for _, dir := range []string{"proc", "dev"} {
+		must(t, os.MkdirAll(filepath.Join(layers, dir), 0o755))
+	}
+	bind(t, layers, c.root, readOnly)
+	devices(t, c.root)
+	bind(t, n.hosts, filepath.Join(c.root, "etc/hosts"), true)
+	for _, m := range mounts {
+		if m.from == "" {
+			mount(t, "tmpfs", filepath.Join(c.root, m.at), "mode=1777")
+			continue
+		}
+		bind(t, m.from, filepath.Join(c.root, m.at), m.readOnly)
+	}
+	return c
+}
+
+// mounted is what a container has at a place: a directory or file of the host, or with no
+// from memory.
+type mounted struct {
+	from, at string
+	readOnly bool
+}
