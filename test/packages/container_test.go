@@ -53,17 +53,30 @@ func (c *container) log() string {
 func (c *container) start(t *testing.T) {
 	t.Helper()
 	uid, gid, _ := strings.Cut(c.user, ":")
-	script := `hostname "$1"; mount -t proc proc "$2/proc"; cd "$2$3"; root=$2 ids=$4 dir=$3; shift 4
-		exec setpriv --no-new-privs chroot --groups= --userspec="$ids" "$root" "$@"`
+	script := `hostname "$1"; mount -t proc proc "$2/proc"
+		root=$2 dir=$3 uid=$4 gid=$5; shift 5
+		exec setpriv --no-new-privs --clear-groups unshare --root="$root" --wd="$dir" --setgid="$gid" --setuid="$uid" -- "$@"`
 	args := append([]string{"--net=" + c.namespace, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts",
-		"/bin/sh", "-ec", script, "-", c.hostname, c.root, c.dir, uid + ":" + gid}, c.args...)
+		"/bin/sh", "-ec", script, "-", c.hostname, c.root, c.dir, uid, gid}, c.args...)
 	c.cmd = exec.Command("nsenter", args...)
-	c.cmd.Env = c.env
+	c.cmd.WaitDelay = time.Second
+	c.cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, c.env...)
 	c.cmd.Stdout, c.cmd.Stderr = c, c
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, c.cmd.Start())
-	t.Cleanup(func() { _ = c.cmd.Process.Kill(); _ = c.cmd.Wait() }) // most tests have ended it
-	c.pid = child(t, c.cmd.Process.Pid)
+	running := c.cmd
+	t.Cleanup(func() { _ = running.Process.Kill(); _ = running.Wait() }) // a stop has ended it
+	pid := child(t, c.cmd.Process.Pid)
+	// First, for a change of its user has it outlive its parent.
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	c.pid = pid
+	await(t, c.name+" has begun", 10*time.Second, func() error {
+		is, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", c.pid))
+		if err != nil || filepath.Base(is) != filepath.Base(c.args[0]) {
+			return fmt.Errorf("it is %s, %w\n%s", is, err, c.log())
+		}
+		return nil
+	})
 }
 
 // child is the first child of a process, once there is one.
@@ -82,8 +95,8 @@ func child(t *testing.T, parent int) (pid int) {
 
 // inside is a command in the container, as its user.
 func (c *container) inside(args ...string) *exec.Cmd {
-	cmd := exec.Command("nsenter", append([]string{"-t", strconv.Itoa(c.pid), "-m", "-p", "-n", "-u", "-i",
-		"setpriv", "--no-new-privs", "chroot", "--groups=", "--userspec=" + c.user, c.root}, args...)...)
+	uid, gid, _ := strings.Cut(c.user, ":")
+	cmd := exec.Command("setpriv", append([]string{"--no-new-privs", "--clear-groups", "nsenter", "-t", strconv.Itoa(c.pid), "-a", "-r", "-w", "-G", gid, "-S", uid, "--"}, args...)...)
 	cmd.Env = c.env
 	return cmd
 }

@@ -20,6 +20,6 @@
 // What is not tested: Grafana, of which only the files that it would read are looked at, and
 // images of other processors.
 //
-// TestColdCaches (RELEASE_CHECK=1, make release-check) builds everything twice with no cache
-// to share, which takes minutes.
+// Both builds find compiled packages in one cache, which knows neither folder. make release-check
+// builds everything twice from nothing.
 package packages

@@ -98,7 +98,11 @@ func out(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	cmd.WaitDelay = time.Second
+	must(t, cmd.Start())
+	late := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() }) // it says so
+	defer late.Stop()
+	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%s: %v\n%s%s", strings.Join(cmd.Args, " "), err, tail(stdout.String()), tail(stderr.String()))
 	}
 	return strings.TrimSpace(stdout.String())

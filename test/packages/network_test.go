@@ -3,7 +3,6 @@
 package packages
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -89,13 +88,6 @@ func publish(t *testing.T, protocol, from, to string) {
 				running.Go(func() { relay(client, to) })
 			}
 		})
-	case "udp":
-		address, err := net.ResolveUDPAddr("udp", from)
-		must(t, err)
-		socket, err := net.ListenUDP("udp", address)
-		must(t, err)
-		t.Cleanup(func() { socket.Close(); running.Wait() })
-		running.Go(func() { relayPackets(&running, socket, to) })
 	default:
 		t.Fatalf("a port of %s is not known here", protocol)
 	}
@@ -119,41 +111,4 @@ func relay(client net.Conn, to string) {
 	<-ended
 	_, _ = client.Close(), server.Close() // the other way ends by it
 	<-ended
-}
-
-// relayPackets gives each client a socket of its own towards the container.
-func relayPackets(running *sync.WaitGroup, socket *net.UDPConn, to string) {
-	clients := map[string]net.Conn{}
-	defer func() {
-		for _, c := range clients {
-			c.Close()
-		}
-	}()
-	packet := make([]byte, 64<<10)
-	for {
-		size, client, err := socket.ReadFromUDP(packet)
-		if err != nil {
-			return
-		}
-		server := clients[client.String()]
-		if server == nil {
-			if server, err = net.Dial("udp", to); err != nil {
-				continue
-			}
-			clients[client.String()] = server
-			running.Go(func() {
-				answer := make([]byte, 64<<10)
-				for {
-					size, err := server.Read(answer)
-					if errors.Is(err, net.ErrClosed) {
-						return
-					}
-					if err == nil { // else nobody listens yet
-						_, _ = socket.WriteToUDP(answer[:size], client) // lost, as packets are
-					}
-				}
-			})
-		}
-		_, _ = server.Write(packet[:size]) // lost, as packets are
-	}
 }
