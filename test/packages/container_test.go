@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,16 +80,23 @@ func (c *container) start(t *testing.T) {
 	})
 }
 
-// child is the first child of a process, once there is one.
+// child is the child of a process that is 1 in a namespace, once there is one.
 func child(t *testing.T, parent int) (pid int) {
 	t.Helper()
+	first := regexp.MustCompile(`(?m)^NSpid:\t[0-9]+\t1$`)
 	await(t, "a process in namespaces of its own", 10*time.Second, func() error {
 		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
 		if err != nil {
 			return err
 		}
-		pid, err = strconv.Atoi(strings.TrimSpace(string(raw)))
-		return err
+		for _, one := range strings.Fields(string(raw)) {
+			status, err := os.ReadFile("/proc/" + one + "/status")
+			if err == nil && first.Match(status) {
+				pid, err = strconv.Atoi(one)
+				return err
+			}
+		}
+		return fmt.Errorf("its children are %q", raw)
 	})
 	return pid
 }

@@ -47,34 +47,52 @@ func TestPackages(t *testing.T) {
 	must(t, unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
 	epoch := out(t, rig.command(nil, "git", "log", "-1", "--format=%ct"))
 
+	// What both embed is built before.
+	if strings.Contains(read(t, filepath.Join(rig.repo, "Makefile")), "\nconsole:") {
+		out(t, rig.command(nil, "make", "-s", "console"))
+	}
 	first := release{dir: rig.dir(t, "release")}
 	first.binary = filepath.Join(first.dir, "bin/rustmq")
-	out(t, rig.command(nil, "scripts/release.sh", version, first.dir))
-
-	built := buildImage(t, rig, epoch)
+	var built *image // its last stage is a directory, which stays when what is mounted is gone
+	t.Run("made", func(t *testing.T) {
+		t.Run("release", func(t *testing.T) { t.Parallel(); out(t, rig.command(nil, "scripts/release.sh", version, first.dir)) })
+		t.Run("image", func(t *testing.T) { t.Parallel(); built = buildImage(t, rig, epoch) })
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
 	if a, b := sum(t, first.binary), sum(t, filepath.Join(built.root, "usr/bin/rustmq")); a != b {
 		t.Errorf("the executable of the release is %s, that of the image %s", a, b)
 	}
 	t.Run("image", func(t *testing.T) { checkImage(t, built, epoch) })
-	t.Run("release", func(t *testing.T) {
-		checkRelease(t, first)
-		// Once more, of another folder and user's habits.
-		again := release{dir: rig.dir(t, "again/deeper")}
-		cmd := rig.command([]string{"SOURCE_DATE_EPOCH=" + epoch, "TZ=Asia/Tokyo", "LANG=C.UTF-8", "HOME=" + again.dir, "USER=nobody",
-			"GOCACHE=" + goEnv(t, rig, "GOCACHE"), "GOMODCACHE=" + goEnv(t, rig, "GOMODCACHE"), "TMPDIR=" + rig.dir(t, "elsewhere")},
-			"/bin/sh", "-c", `umask 077; exec "$0" pack "$@"`, filepath.Join(rig.repo, "scripts/release.sh"), version, filepath.Join(built.root, "usr/bin/rustmq"), again.dir)
-		cmd.Dir = "/"
-		out(t, cmd)
-		a, err := os.ReadFile(filepath.Join(first.dir, "SHA256SUMS"))
-		must(t, err)
-		b, err := os.ReadFile(filepath.Join(again.dir, "SHA256SUMS"))
-		must(t, err)
-		if string(a) != string(b) {
-			t.Errorf("one release is\n%sthe other\n%s", a, b)
-		}
-	})
 	next := release{dir: rig.dir(t, "later"), binary: first.binary}
-	out(t, rig.command(nil, "scripts/release.sh", "pack", later, first.binary, next.dir))
+	t.Run("packed", func(t *testing.T) {
+		t.Run("again", func(t *testing.T) {
+			t.Parallel()
+			checkRelease(t, first)
+			// Once more, of another folder and user's habits.
+			again := release{dir: rig.dir(t, "again/deeper")}
+			cmd := rig.command([]string{"SOURCE_DATE_EPOCH=" + epoch, "TZ=Asia/Tokyo", "LANG=C.UTF-8", "HOME=" + again.dir, "USER=nobody",
+				"GOCACHE=" + goEnv(t, rig, "GOCACHE"), "GOMODCACHE=" + goEnv(t, rig, "GOMODCACHE"), "TMPDIR=" + rig.dir(t, "elsewhere")},
+				"/bin/sh", "-c", `umask 077; exec "$0" pack "$@"`, filepath.Join(rig.repo, "scripts/release.sh"), version, filepath.Join(built.root, "usr/bin/rustmq"), again.dir)
+			cmd.Dir = "/"
+			out(t, cmd)
+			a, err := os.ReadFile(filepath.Join(first.dir, "SHA256SUMS"))
+			must(t, err)
+			b, err := os.ReadFile(filepath.Join(again.dir, "SHA256SUMS"))
+			must(t, err)
+			if string(a) != string(b) {
+				t.Errorf("one release is\n%sthe other\n%s", a, b)
+			}
+		})
+		t.Run("later", func(t *testing.T) {
+			t.Parallel()
+			out(t, rig.command(nil, "scripts/release.sh", "pack", later, first.binary, next.dir))
+		})
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
 
 	t.Run("installed", func(t *testing.T) {
 		t.Run("cluster", func(t *testing.T) { t.Parallel(); runCompose(t, rig, built) })
