@@ -110,6 +110,17 @@ func TestNothingInAFileIsOverlooked(t *testing.T) {
 	}
 }
 
+// The second listener has a port that nothing else of the node has.
+func TestTheExternalPortIsItsOwn(t *testing.T) {
+	clustered := []string{"object_storage.url=s3://streams", "controller.peers=1@127.0.0.1:9200:9201"}
+	for port, want := range map[string]string{"9092": "network.kafka_port", "9642": "network.http_port", "9093": "network.broker_port", "9200": "controller.peers", "9201": "controller.peers", "9192": "", "9094": ""} {
+		_, err := configs.Load(configs.Sources{Set: append([]string{"network.external.advertised_host=kafka", "network.external.port=" + port}, clustered...)})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), port+" is ") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("port %s: %v", port, err)
+		}
+	}
+}
+
 // TestValuesOutOfRangeAreRefused has a line for every rule between keys, and
 // for each kind of range.
 func TestValuesOutOfRangeAreRefused(t *testing.T) {
@@ -137,6 +148,9 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"network.advertised_host=-x", "could dial"},
 		{"network.advertised_host=a..b", "could dial"},
 		{"network.advertised_host=two words", "could dial"},
+		{"network.external.advertised_host=kafka:9092", "without a port"},
+		{"network.external.advertised_port=31091", "is told to nobody"},
+		{"network.external.port=70000", "out of range"},
 		{"object_storage.url=file:///", "root of the disk"},
 		{"object_storage.url=file:///a/..", "root of the disk"},
 		{"object_storage.url=file:///a?x=1", "has no parameters"},

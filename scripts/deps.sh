@@ -68,6 +68,7 @@ go_modules() {
 	done
 	go list -deps -test github.com/twmb/franz-go/pkg/kgo >/dev/null # test/compat/kgo runs its tests
 	(cd tools && GOWORK=off go list -deps ./... tool >/dev/null)
+	(cd deploy/helm/test && GOWORK=off go list -deps -test ./... >/dev/null)
 	for server in github.com/versity/versitygw/cmd/versitygw@v1.8.0 github.com/fsouza/fake-gcs-server@v1.56.1; do
 		name=${server%@*}
 		[ -x "build/buckets/${name##*/}" ] || GOBIN=$PWD/build/buckets GOWORK=off GOFLAGS=-trimpath go install "$server"

@@ -30,5 +30,6 @@ check build/tools/houselint .
 check build/tools/gosec -quiet -log /dev/null -exclude-generated -exclude=G304,G602 \
 	./security/... ./transport/kafka/... ./transport/quic/... ./roles/admin/... ./roles/broker/login
 GOWORK=off check within tools go vet ./...
+GOWORK=off check within deploy/helm/test go vet ./...
 echo "make lint: $((SECONDS - start)) s"
 [ ${#failed[@]} = 0 ] || { printf 'make lint: failed: %s\n' "${failed[@]}"; exit 1; }
