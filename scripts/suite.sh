@@ -15,7 +15,7 @@
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
 #   packages  a release, twice; the Debian package and the image's root, installed and run; the
-#            files of Docker and compose, linted (root)
+#            files of Docker and compose, linted; the Helm chart, rendered and run (root)
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS; and of what
 #            a controller does with objects
 #   seeds    clusters of whole nodes in simulated time, ten seeds of the commit, or new ones
@@ -153,7 +153,15 @@ packages() {
 	build/packages/hadolint/bin/hadolint deploy/docker/Dockerfile
 	build/tools/composefile deploy/docker/compose.yaml >build/packages/compose.json
 	(cd deploy/docker && ../../build/monitoring/promtool check config --syntax-only prometheus.yml >/dev/null)
-	go test -count=1 -vet=off -tags grpcnotrace,packages -timeout 10m -v ./test/packages
+	# Side by side: either has processes that wait for each other.
+	chart=$(mktemp)
+	test/packages/helm.sh bin/rustmq >"$chart" 2>&1 &
+	local rendered=$! failed=0
+	go test -count=1 -vet=off -tags grpcnotrace,packages -timeout 10m -v ./test/packages || failed=1
+	wait "$rendered" || failed=1
+	cat "$chart"
+	rm -f "$chart"
+	[ $failed = 0 ] || { echo "suite packages failed"; exit 1; }
 }
 batteries() {
 	[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] || lacking "Debian's Rust for wasm32 is not installed (scripts/deps.sh)"
