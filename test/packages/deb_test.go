@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -83,8 +84,11 @@ func runDeb(t *testing.T, r *rig, first, next release) {
 			t.Errorf("after the %s there is a configuration: %v", after, err)
 		}
 	}
-	dpkg("--install", "/root/next.deb")
+	dpkg("--force-confold", "--install", "/root/next.deb")
 	kept("upgrade", true)
+	if !there(debConfig + ".dpkg-dist") {
+		t.Error("the new configuration is not laid beside the edited one")
+	}
 	if there(debWanted) {
 		t.Error("an upgrade has enabled the service, which was disabled")
 	}
@@ -114,6 +118,22 @@ func runDeb(t *testing.T, r *rig, first, next release) {
 	if there(debData) {
 		t.Error("a purge leaves an empty data directory")
 	}
+}
+
+// upgradeDeb makes of a package one of a later version, whose configuration is another, too.
+func upgradeDeb(t *testing.T, deb, into string) {
+	t.Helper()
+	tree := t.TempDir()
+	out(t, exec.Command("dpkg-deb", "--raw-extract", deb, tree))
+	for name, change := range map[string]func(string) string{
+		"DEBIAN/control": func(s string) string { return strings.Replace(s, "Version: "+version, "Version: "+later, 1) },
+		debConfig:        func(s string) string { return s + "\n# Of " + later + ".\n" },
+	} {
+		file := filepath.Join(tree, name)
+		changed := change(read(t, file))
+		must(t, os.WriteFile(file, []byte(changed), 0o644))
+	}
+	out(t, exec.Command("dpkg-deb", "-Znone", "--build", tree, filepath.Join(into, "rustmq_"+later+".deb")))
 }
 
 // judgeDeb is what lintian would look at first.

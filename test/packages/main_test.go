@@ -100,7 +100,7 @@ func out(t *testing.T, cmd *exec.Cmd) string {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second
 	must(t, cmd.Start())
-	late := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() }) // it says so
+	late := time.AfterFunc(8*time.Minute, func() { _ = cmd.Process.Kill() }) // it says so
 	defer late.Stop()
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%s: %v\n%s%s", strings.Join(cmd.Args, " "), err, tail(stdout.String()), tail(stderr.String()))

@@ -72,31 +72,25 @@ func TestPackages(t *testing.T) {
 		t.Errorf("the executable of the release is %s, that of the image %s", a, b)
 	}
 	t.Run("image", func(t *testing.T) { checkImage(t, built, epoch) })
-	next := release{dir: rig.dir(t, "later"), binary: first.binary}
-	t.Run("packed", func(t *testing.T) {
-		t.Run("again", func(t *testing.T) {
-			t.Parallel()
-			checkRelease(t, first)
-			// Once more, of another folder and user's habits.
-			again := release{dir: rig.dir(t, "again/deeper")}
-			cmd := rig.command([]string{"SOURCE_DATE_EPOCH=" + epoch, "TZ=Asia/Tokyo", "LANG=C.UTF-8", "HOME=" + again.dir, "USER=nobody",
-				"GOCACHE=" + goEnv(t, rig, "GOCACHE"), "GOMODCACHE=" + goEnv(t, rig, "GOMODCACHE"), "TMPDIR=" + rig.dir(t, "elsewhere")},
-				"/bin/sh", "-c", `umask 077; exec "$0" pack "$@"`, filepath.Join(rig.repo, "scripts/release.sh"), version, binary, again.dir)
-			cmd.Dir = "/"
-			out(t, cmd)
-			a, err := os.ReadFile(filepath.Join(first.dir, "SHA256SUMS"))
-			must(t, err)
-			b, err := os.ReadFile(filepath.Join(again.dir, "SHA256SUMS"))
-			must(t, err)
-			if string(a) != string(b) {
-				t.Errorf("one release is\n%sthe other\n%s", a, b)
-			}
-		})
-		t.Run("later", func(t *testing.T) {
-			t.Parallel()
-			out(t, rig.command(nil, "scripts/release.sh", "pack", later, first.binary, next.dir))
-		})
+	t.Run("again", func(t *testing.T) {
+		checkRelease(t, first)
+		// Once more, of another folder and user's habits.
+		again := release{dir: rig.dir(t, "again/deeper")}
+		cmd := rig.command([]string{"SOURCE_DATE_EPOCH=" + epoch, "TZ=Asia/Tokyo", "LANG=C.UTF-8", "HOME=" + again.dir, "USER=nobody",
+			"GOCACHE=" + goEnv(t, rig, "GOCACHE"), "GOMODCACHE=" + goEnv(t, rig, "GOMODCACHE"), "TMPDIR=" + rig.dir(t, "elsewhere")},
+			"/bin/sh", "-c", `umask 077; exec "$0" pack "$@"`, filepath.Join(rig.repo, "scripts/release.sh"), version, binary, again.dir)
+		cmd.Dir = "/"
+		out(t, cmd)
+		a, err := os.ReadFile(filepath.Join(first.dir, "SHA256SUMS"))
+		must(t, err)
+		b, err := os.ReadFile(filepath.Join(again.dir, "SHA256SUMS"))
+		must(t, err)
+		if string(a) != string(b) {
+			t.Errorf("one release is\n%sthe other\n%s", a, b)
+		}
 	})
+	next := release{dir: rig.dir(t, "later"), binary: first.binary}
+	upgradeDeb(t, first.file(t, ".deb"), next.dir)
 	if t.Failed() {
 		t.FailNow()
 	}
