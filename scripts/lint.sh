@@ -16,7 +16,7 @@ fi
 check() { "$@" || failed+=("$*"); }
 within() { (cd "$1" && shift && "$@"); }
 # No file is for the lack of one of these tags, but the guard that is on.
-check go vet -tags grpcnotrace,chaos,mutants,seeds,suites ./...
+check go vet -tags grpcnotrace,chaos,mutants,packages,seeds,suites ./...
 check go vet ./storage/guard
 for module in sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench; do check within "$module" go vet ./...; done
 for module in . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench; do check within "$module" "$root/build/tools/staticcheck" ./...; done

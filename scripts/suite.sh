@@ -15,6 +15,8 @@
 #   api      the admin API called by its own document, with what that allows and what it does not
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
+#   packages  a release, twice; the Debian package and the image's root, installed and run; the
+#            files of Docker and compose, linted; the Helm chart, rendered and run (root)
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS; and of what
 #            a controller does with objects
 #   seeds    clusters of whole nodes in simulated time, ten seeds of the commit, or new ones
@@ -149,6 +151,23 @@ api() {
 	[ -x build/api/bin/schemathesis ] || lacking "Schemathesis is not installed (scripts/deps.sh)"
 	test/api/api.sh bin/rustmq build/api/bin/schemathesis
 }
+packages() {
+	[ -x build/packages/hadolint/bin/hadolint ] && [ -e build/packages/golang.made ] && [ -x build/buckets/versitygw ] && [ -x build/monitoring/prometheus ] ||
+		lacking "roots of Debian and what runs in them are not installed (scripts/deps.sh)"
+	make -s build/tools/nfpm build/tools/sbom build/tools/composefile
+	build/packages/hadolint/bin/hadolint deploy/docker/Dockerfile
+	build/tools/composefile deploy/docker/compose.yaml >build/packages/compose.json
+	(cd deploy/docker && ../../build/monitoring/promtool check config --syntax-only prometheus.yml >/dev/null)
+	# Side by side: either has processes that wait for each other.
+	chart=$(mktemp)
+	test/packages/helm.sh bin/rustmq >"$chart" 2>&1 &
+	local rendered=$! failed=0
+	go test -count=1 -vet=off -tags grpcnotrace,packages -timeout 10m -v ./test/packages || failed=1
+	wait "$rendered" || failed=1
+	cat "$chart"
+	rm -f "$chart"
+	[ $failed = 0 ] || { echo "suite packages failed"; exit 1; }
+}
 batteries() {
 	[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] || lacking "Debian's Rust for wasm32 is not installed (scripts/deps.sh)"
 	scripts/batteries.sh check
@@ -165,7 +184,7 @@ sdk() {
 	test/compat/sdk/interchange.sh bin/rustmq build/sdk/go build/rust/debug/examples/interchange build
 }
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | sdk | docs | api | batteries | hour | seeds) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | sdk | docs | api | batteries | packages | hour | seeds) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

@@ -18,11 +18,11 @@ import (
 	"time"
 )
 
-// Names of the files in the directory.
+// Names of the files in the directory. ServerFile is what the server shows.
 const (
 	CAFile     = "ca.pem"
 	caKeyFile  = "ca.key"
-	serverFile = "server.pem"
+	ServerFile = "server.pem"
 	serverKey  = "server.key"
 )
 
@@ -102,14 +102,14 @@ func notBefore(cert *x509.Certificate, now time.Time) time.Time {
 func (ca authority) server(dir string, hosts []string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	behind := now.Before(ca.cert.NotBefore)
 	now = notBefore(ca.cert, now)
-	leaf, err := readCertificate(filepath.Join(dir, serverFile))
+	leaf, err := readCertificate(filepath.Join(dir, ServerFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return ca.issueServer(dir, hosts, now)
 	case err != nil:
 		return nil, nil, err
 	case leaf.CheckSignatureFrom(ca.cert) != nil:
-		return nil, nil, fmt.Errorf("%s was not issued by %s: name certificates of your own in security.tls, or remove it", serverFile, CAFile)
+		return nil, nil, fmt.Errorf("%s was not issued by %s: name certificates of your own in security.tls, or remove it", ServerFile, CAFile)
 	}
 	if behind { // one made now would end too soon
 		now = notBefore(leaf, now)
@@ -167,7 +167,7 @@ func (ca authority) issueServer(dir string, hosts []string, now time.Time) (*x50
 			template.DNSNames = append(template.DNSNames, h)
 		}
 	}
-	return issue(dir, serverFile, serverKey, template, ca)
+	return issue(dir, ServerFile, serverKey, template, ca)
 }
 
 // issue makes a key and a certificate, and writes both. A parent without a key
