@@ -12,7 +12,7 @@ import (
 // Rows are the routes of the API, each with what it asks for.
 func Rows() []Row {
 	o := Options{
-		Cluster: struct{ Cluster }{}, Brokers: struct{ Brokers }{}, Controllers: struct{ Controllers }{}, Groups: struct{ Groups }{}, Bucket: struct{ Bucket }{}, AuditLog: struct{ AuditLog }{}, Configuration: struct{ Configuration }{}, Transforms: struct{ Transforms }{}, Messages: struct{ Messages }{}, Node: struct{ Node }{},
+		Cluster: struct{ Cluster }{}, Brokers: struct{ Brokers }{}, Controllers: struct{ Controllers }{}, Groups: struct{ Groups }{}, Bucket: struct{ Bucket }{}, AuditLog: struct{ AuditLog }{}, Configuration: struct{ Configuration }{}, Transforms: struct{ Transforms }{}, Messages: struct{ Messages }{}, Tellers: struct{ Tellers }{}, Node: struct{ Node }{},
 		TakeSnapshot: func(context.Context) (uint64, error) { return 0, nil }, Access: &Access{}, Log: slog.New(slog.DiscardHandler),
 	}
 	return append(registerAPI(http.NewServeMux(), o, newDoor(o, time.Now), context.Background()).rows, debugRows()...)

@@ -1,0 +1,146 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"rustmq.dev/rustmq/roles/broker"
+)
+
+// saying are brokers that tell of their processes as a test has it, by what they are asked.
+type saying map[string][]broker.Told
+
+func (s saying) Told(_ context.Context, what string) []broker.Told { return s[what] }
+
+// holding are leaders that hold as much of each partition that the bucket does not have, but for
+// those of a topic, who do not say.
+type holding struct {
+	tail   int64
+	silent string
+}
+
+func (h holding) Holdings(_ context.Context, wanted []broker.PartitionNamed) []broker.Holding {
+	out := make([]broker.Holding, len(wanted))
+	for i, w := range wanted {
+		if out[i].TailBytes = h.tail; w.Topic == h.silent {
+			out[i] = broker.Holding{Unknown: "its leader does not say"}
+		}
+	}
+	return out
+}
+
+// get reads an answer of the API, as its root.
+func (a *asking) get(path string, status int, into any) {
+	a.t.Helper()
+	w := a.do(http.MethodGet, path, "", "Authorization", "Bearer "+a.local)
+	if w.Code != status {
+		a.t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
+	if into != nil {
+		if err := json.Unmarshal(w.Body.Bytes(), into); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
+func TestNodesSayHowTheyStand(t *testing.T) {
+	a := newAsking(t, func(o *Options) {
+		o.Tellers = saying{TellNode: {
+			{Broker: 1, Answer: json.RawMessage(`{"version":"1.2.3","disk_free_bytes":5,"disk_total_bytes":10,"wal":{"capacity":7,"used":1,"fullness":0.5},"troubles":["it is hot"]}`)},
+			{Broker: 2, Unknown: "broker 2 does not say: no answer"}, {Broker: 3, Answer: json.RawMessage(`["of a later version"]`)},
+		}}
+	})
+	var is struct{ Nodes []NodeReport }
+	a.get("/api/v1/nodes", http.StatusOK, &is)
+	if len(is.Nodes) != 3 {
+		t.Fatalf("%+v", is)
+	}
+	if f := is.Nodes[0].Figures; f == nil || f.Version != "1.2.3" || f.DiskFree != 5 || f.WAL == nil || f.WAL.Capacity != 7 || f.Upload != nil || len(f.Troubles) != 1 {
+		t.Errorf("%+v", f)
+	}
+	if n := is.Nodes[1]; n.Figures != nil || n.Unknown != "broker 2 does not say: no answer" {
+		t.Errorf("%+v", n)
+	}
+	if n := is.Nodes[2]; n.Figures != nil || !strings.Contains(n.Unknown, "broker 3 has answered what this version does not know") {
+		t.Errorf("%+v", n)
+	}
+}
+
+// What modules did is added up over the brokers that say so; what they did under a name that is
+// gone is left out.
+func TestModulesAreToldOfAllBrokers(t *testing.T) {
+	says := saying{
+		TellModules: {
+			{Broker: 1, Answer: json.RawMessage(`[{"name":"gone","counts":{"calls":9}},{"name":"m","active":true,"version":2,"ready":true,"recent_failures":3,"counts":{"calls":2,"records":20,"failures":1,"seconds":0.5,"outcomes":{"dropped":4}}}]`)},
+			{Broker: 2, Unknown: "away"},
+			{Broker: 3, Answer: json.RawMessage(`[{"name":"m","active":true,"version":1,"error":"it loads","recent_failures":1,"counts":{"calls":1,"records":5,"outcomes":{"dropped":1,"routed":2}}}]`)},
+		},
+		TellModules + "/m": {{Broker: 1, Answer: json.RawMessage(`[{"name":"m","active":true,"ready":true,"partitions":[{"topic":"t","partition":0,"lag":4},{"topic":"t","partition":1,"lag":3}],"counts":{}}]`)}},
+	}
+	a := newAsking(t, func(o *Options) { o.Tellers = says })
+	a.get("/api/v1/etl/nodes?module=m", http.StatusNotFound, nil)
+	if w := a.do(http.MethodPost, modulesPath+"/m/versions", `{"battery":"upper","spec":{"mode":"inline","topics":["orders"]}}`, "Authorization", "Bearer "+a.local); w.Code != http.StatusCreated {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	var is struct {
+		Nodes   []ETLNode
+		Modules []ETLSum
+	}
+	a.get("/api/v1/etl/nodes", http.StatusOK, &is)
+	if len(is.Nodes) != 3 || len(is.Nodes[0].Modules) != 1 || is.Nodes[1].Unknown != "away" || is.Nodes[2].Modules[0].Error != "it loads" {
+		t.Errorf("%+v", is.Nodes)
+	}
+	if len(is.Modules) != 1 {
+		t.Fatalf("%+v", is.Modules)
+	}
+	m := is.Modules[0]
+	if c := m.Counts; m.Ready != 1 || m.Asked != 2 || m.Recent != 3 || c.Calls != 3 || c.Records != 25 || c.Failures != 1 || c.Seconds != 0.5 || c.Outcomes["dropped"] != 5 || c.Outcomes["routed"] != 2 {
+		t.Errorf("%+v", m)
+	}
+	a.get("/api/v1/etl/nodes?module=m", http.StatusOK, &is)
+	if is.Modules[0].Lag != 7 || len(is.Nodes[0].Modules[0].Partitions) != 2 {
+		t.Errorf("%+v", is)
+	}
+}
+
+// A decommission can be looked at before it is begun: what would move where, what of it is sent,
+// and what nobody can take. Nothing is changed.
+func TestADecommissionIsPlannedBeforehand(t *testing.T) {
+	a := newAsking(t, func(o *Options) { o.Holdings = holding{100, ""} })
+	before := a.c.Image().Offset()
+	var plan Evacuation
+	// Each of three brokers has all of orders: nobody else can take them. Broker 3 alone has "one".
+	a.get("/api/v1/brokers/3/decommission", http.StatusOK, &plan)
+	if plan.Replicas != 13 || len(plan.Stuck) != 12 || !slices.Contains(plan.Stuck, "orders-11") || len(plan.Moves) != 1 || plan.Forgets || plan.State != "serving" {
+		t.Fatalf("%+v", plan)
+	}
+	if m := plan.Moves[0]; m.Topic != "one" || !slices.Equal(m.From, []int32{3}) || len(m.To) != 1 || m.To[0] == 3 || m.SentBytes != 100 || plan.SentBytes != 100 {
+		t.Errorf("%+v", plan)
+	}
+	to := plan.Moves[0].To[0]
+	for _, b := range plan.Brokers {
+		want := 12
+		if b.ID == to {
+			want++
+		}
+		if b.ID == 3 || b.Before != 12 || b.After != want {
+			t.Errorf("%+v", b)
+		}
+	}
+	if len(plan.Brokers) != 2 {
+		t.Errorf("%+v", plan.Brokers)
+	}
+	a.get("/api/v1/brokers/9/decommission", http.StatusNotFound, nil)
+	if now := a.c.Image().Offset(); now != before {
+		t.Errorf("a plan has changed the metadata: %d, then %d", before, now)
+	}
+	b := newAsking(t, func(o *Options) { o.Holdings = holding{100, "one"} })
+	b.get("/api/v1/brokers/3/decommission", http.StatusOK, &plan)
+	if plan.SentBytes != 0 || len(plan.Unknown) != 1 || !strings.HasPrefix(plan.Unknown[0], "one-0: ") {
+		t.Errorf("%+v", plan)
+	}
+}
