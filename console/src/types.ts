@@ -663,6 +663,14 @@ export interface ETLPartition {
   topic?: string;
 }
 
+export interface ETLPipeline {
+  /** modules that read the topic behind its producers, each for itself */
+  async: ETLStep[] | null;
+  /** in the order that batches pass them; empty: none */
+  inline: ETLStage[] | null;
+  topic: string;
+}
+
 export interface ETLRecord {
   headers?: ETLHeader[] | null;
   key?: string | null;
@@ -677,6 +685,27 @@ export interface ETLRollback {
   reason?: string;
   /** left out: the version that was active before */
   to?: number;
+}
+
+export interface ETLStage {
+  /** of the highest priority first; of equal ones by name */
+  modules: ETLStep[] | null;
+  stage: number;
+}
+
+export interface ETLStep {
+  /** it is shown the records alone for which one of its conditions holds */
+  conditional?: boolean;
+  dead_letter_topic?: string;
+  name: string;
+  on_failure: string;
+  /** of an async module */
+  output?: string;
+  priority: number;
+  routes?: string[] | null;
+  /** its error budget is: records meet on_failure in its place, or with an async one wait */
+  spent?: boolean;
+  version: number;
 }
 
 export interface ETLSum {
@@ -1139,6 +1168,17 @@ export interface PeekedMessages {
   next: number;
   partition: number;
   topic: string;
+}
+
+export interface PipelinesOutputBody {
+  /** cursor of what comes behind these; left out: nothing does */
+  next?: string;
+  /** of topics that a module is for, in order of their names */
+  pipelines: ETLPipeline[] | null;
+  /** all topics that a module could be for, as far as the caller may describe them */
+  topics: number;
+  /** modules whose specs this version does not know */
+  unknown?: string[] | null;
 }
 
 export interface Probe {

@@ -265,6 +265,7 @@ func registerETL(h *routes, a etlAPI) {
 	route(h, http.MethodGet, modulesPath, onCluster[PageQuery](describesCluster), a.list)
 	route(h, http.MethodGet, modulesPath+"/{name}", onCluster[moduleName](describesCluster).tagged(func(in *moduleName) string { return a.tag(in.Name) }), a.describe)
 	route(h, http.MethodGet, modulesPath+"/{name}/history", onCluster[moduleName](describesCluster), a.history)
+	route(h, http.MethodGet, "/api/v1/etl/pipelines", onCluster[PageQuery](describesCluster).noting("topics that the caller may not describe are left out"), a.pipelines)
 	if a.told != nil {
 		route(h, http.MethodGet, "/api/v1/etl/nodes", onCluster[etlNodesInput](describesCluster), a.nodes)
 	}

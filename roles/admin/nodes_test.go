@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/security/acl"
 )
 
 // saying are brokers that tell of their processes as a test has it, by what they are asked.
@@ -164,5 +166,59 @@ func TestCertificatesOfAllNodes(t *testing.T) {
 	}
 	if is.Nodes[2].Unknown != "away" || is.Nodes[3].Unknown != "" || is.Nodes[3].Certificates == nil || is.Nodes[4].Unknown == "" {
 		t.Errorf("%+v", is.Nodes[2:])
+	}
+}
+
+// Which modules records of a topic pass is told in the order that they pass them, for the topics
+// that the caller may describe.
+func TestPipelinesAreToldByTopic(t *testing.T) {
+	a := newAsking(t)
+	for name, spec := range map[string]string{
+		"late":  `{"mode":"inline","topics":["ord*"],"stage":2}`,
+		"low":   `{"mode":"inline","topics":["orders"],"priority":-1,"on_failure":"pass"}`,
+		"a":     `{"mode":"inline","topics":["*"],"priority":5,"when":[{"header":"h","present":true}]}`,
+		"b":     `{"mode":"inline","topics":["orders"],"priority":5,"on_failure":"dead-letter","dead_letter_topic":"dead","routes":["r"]}`,
+		"copy":  `{"mode":"async","topics":["orders"],"output":"clean","on_failure":"pass"}`,
+		"other": `{"mode":"inline","topics":["elsewhere"]}`,
+	} {
+		if w := a.do(http.MethodPost, modulesPath+"/"+name+"/versions", `{"battery":"upper","spec":`+spec+`}`, "Authorization", "Bearer "+a.local); w.Code != http.StatusCreated {
+			t.Fatalf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	if w := a.do(http.MethodPost, modulesPath+"/other/disable", `{}`, "Authorization", "Bearer "+a.local); w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	var is struct {
+		Pipelines []ETLPipeline
+		Topics    int
+	}
+	a.get("/api/v1/etl/pipelines", http.StatusOK, &is)
+	if is.Topics != 2 || len(is.Pipelines) != 2 || is.Pipelines[0].Topic != "one" || is.Pipelines[1].Topic != "orders" {
+		t.Fatalf("%+v", is)
+	}
+	if one := is.Pipelines[0]; len(one.Inline) != 1 || len(one.Inline[0].Modules) != 1 || !one.Inline[0].Modules[0].Conditional || len(one.Async) != 0 {
+		t.Errorf("%+v", one)
+	}
+	orders := is.Pipelines[1]
+	var order []string
+	for _, s := range orders.Inline {
+		for _, m := range s.Modules {
+			order = append(order, m.Name)
+		}
+	}
+	if got := strings.Join(order, " "); got != "a b low late" || len(orders.Inline) != 2 || orders.Inline[0].Stage != 0 || orders.Inline[1].Stage != 2 {
+		t.Errorf("%s: %+v", got, orders.Inline)
+	}
+	if b := orders.Inline[0].Modules[1]; b.OnFailure != "dead-letter" || b.DeadLetterTopic != "dead" || !slices.Equal(b.Routes, []string{"r"}) || b.Version != 1 || b.Spent {
+		t.Errorf("%+v", b)
+	}
+	if len(orders.Async) != 1 || orders.Async[0].Output != "clean" {
+		t.Errorf("%+v", orders.Async)
+	}
+	text := a.token("t", "alice", false, time.Time{})
+	a.allow("alice", acl.Describe, acl.Cluster, acl.ClusterName)
+	a.allow("alice", acl.Describe, acl.Topic, "one")
+	if said := a.do(http.MethodGet, "/api/v1/etl/pipelines", "", "Authorization", "Bearer "+text).Body.String(); strings.Contains(said, `"orders"`) || !strings.Contains(said, `"one"`) {
+		t.Errorf("who may describe one topic is told: %s", said)
 	}
 }
