@@ -129,7 +129,8 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
-	sights *sightings
+	sights      *sightings
+	streamPulse pulse // zero: that of stream.go
 }
 
 // Server is the HTTP side of a process.
