@@ -66,7 +66,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Node: noNode{}, Configuration: noConfiguration{}, Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Tellers: noTold{}, Node: noNode{}, Configuration: noConfiguration{}, Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
@@ -117,6 +117,10 @@ type noMessages struct{}
 func (noMessages) Peek(context.Context, broker.PeekRequest) (*broker.Peeked, error) {
 	return &broker.Peeked{Next: 7}, nil
 }
+
+type noTold struct{}
+
+func (noTold) Told(context.Context, string) []broker.Told { return nil }
 
 type noConfiguration struct{}
 

@@ -171,7 +171,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerSessions(h, sessionsAPI{d})
 	}
 	if o.Brokers != nil {
-		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers})
+		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers, o.Holdings})
 		registerOperations(h, operationsAPI{o.Cluster})
 	}
 	if o.Controllers != nil {
@@ -181,6 +181,9 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	}
 	if o.Node != nil {
 		registerNode(h, nodeAPI{o.Node})
+	}
+	if o.Tellers != nil {
+		registerNodes(h, nodesAPI{o.Tellers})
 	}
 	if o.Configuration != nil {
 		registerConfig(h, configAPI{o.Cluster, o.Configuration})
@@ -192,7 +195,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerGroups(h, groupsAPI{o.Groups})
 	}
 	if o.Transforms != nil {
-		registerETL(h, etlAPI{o.Cluster, o.Transforms, time.Now, make(chan struct{}, maxTrials)})
+		registerETL(h, etlAPI{o.Cluster, o.Transforms, o.Tellers, time.Now, make(chan struct{}, maxTrials)})
 	}
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})

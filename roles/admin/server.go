@@ -86,6 +86,8 @@ type Options struct {
 	Partition func(storage.PartitionID) (PartitionState, bool)
 	// Holdings asks the leaders of partitions what they hold; nil: only Partition is asked.
 	Holdings Holdings
+	// Tellers asks the brokers what is of their processes, and serves /api/v1/nodes beside Cluster; nil: it cannot.
+	Tellers Tellers
 	// Messages serves /api/v1/topics/{name}/messages, beside Cluster, when it is not nil.
 	Messages Messages
 	// Node is what the process knows of itself, and serves /api/v1/node beside Cluster; nil: nothing
@@ -102,6 +104,8 @@ type Options struct {
 	// Image is the metadata that callers are judged by, where there is no Cluster; nil: what
 	// Cluster has.
 	Image func() *metadata.Image
+	// Console is what a browser finds at any path that is nothing else; nil: nothing.
+	Console http.Handler
 	// Logs is what /debug/logs tells; nil: nothing is kept.
 	Logs LogLines
 	// Access is who may call /api/v1; nil: whoever reaches the server, which is not asked.
@@ -167,6 +171,9 @@ func New(o Options) *Server {
 	mux.Handle("GET "+readyPath, d.briefs(probe(o.Ready, nil, o.Warnings, o.Bucket)))
 	s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
 	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), s.rates, d.now))
+	if o.Console != nil {
+		mux.Handle("/", o.Console)
+	}
 	if o.Cluster != nil {
 		s.sights = newSightings()
 		o.sights = s.sights

@@ -45,6 +45,7 @@ const (
 	peerOperatorHeads
 	peerOperatorProducer
 	peerOperatorAppend
+	peerTold
 	peerEnd // of these requests
 
 	firstOperatorRequest = peerHoldings
