@@ -152,7 +152,7 @@ export class Cluster {
     return said.split('\n').filter(Boolean).map((line) => JSON.parse(line));
   }
 
-  // A call of the admin API by who runs the node, or by a cookie; answers {status, headers, body}.
+  // A call of the admin API by who runs the node, or by a cookie; answers {status, headers, bytes, body}.
   async call(method, path, body, { node = 1, headers = {} } = {}) {
     const token = this.secure && !headers.Authorization && !headers.Cookie
       ? { Authorization: `Bearer ${readFileSync(join(this.dir, `node-${node}`, 'admin.token'), 'utf8').trim()}` } : {};
@@ -162,11 +162,14 @@ export class Cluster {
     });
     request.end(sent);
     const [response] = await once(request, 'response');
-    let text = '';
-    for await (const part of response.setEncoding('utf8')) text += part;
-    let parsed = text;
-    if (/json/.test(response.headers['content-type'] ?? '')) parsed = JSON.parse(text);
-    return { status: response.statusCode, headers: response.headers, body: parsed };
+    const parts = [];
+    for await (const part of response) parts.push(part);
+    const bytes = Buffer.concat(parts);
+    const packed = response.headers['content-encoding'] !== undefined;
+    return {
+      status: response.statusCode, headers: response.headers, bytes: bytes.length,
+      body: packed ? bytes : /json/.test(response.headers['content-type'] ?? '') ? JSON.parse(bytes) : bytes.toString(),
+    };
   }
 
   // A session of a user at a node: what a browser keeps of it.
