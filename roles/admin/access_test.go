@@ -181,11 +181,11 @@ func basic(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-// do calls the server. headers are pairs of name and value.
-func (a *asking) do(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+// request is a call, as a server reads it. headers are pairs of name and value.
+func (a *asking) request(method, path, body string, headers ...string) *http.Request {
 	a.t.Helper()
 	r := httptest.NewRequest(method, a.scheme+"://10.0.0.1:9642/", strings.NewReader(body))
-	u, err := url.ParseRequestURI(path) // as a server reads it
+	u, err := url.ParseRequestURI(path)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -200,10 +200,21 @@ func (a *asking) do(method, path, body string, headers ...string) *httptest.Resp
 	for _, c := range a.cookies {
 		r.AddCookie(c)
 	}
+	return r
+}
+
+// do calls the server. headers are pairs of name and value.
+func (a *asking) do(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	a.t.Helper()
+	return a.serve(a.request(method, path, body, headers...))
+}
+
+func (a *asking) serve(r *http.Request) *httptest.ResponseRecorder {
+	a.t.Helper()
 	w := httptest.NewRecorder()
 	a.s.http.Handler.ServeHTTP(w, r)
 	if header, _ := json.Marshal(w.Header()); strings.Contains(w.Body.String(), r.Host) || strings.Contains(string(header), r.Host) {
-		a.t.Errorf("%s %s: the answer repeats the Host header that the client sent: %s %.300s", method, path, header, w.Body)
+		a.t.Errorf("%s %s: the answer repeats the Host header that the client sent: %s %.300s", r.Method, r.URL.Path, header, w.Body)
 	}
 	return w
 }
