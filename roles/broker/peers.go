@@ -45,6 +45,8 @@ const (
 	peerOperatorHeads
 	peerOperatorProducer
 	peerOperatorAppend
+	peerOperatorSend
+	peerOperatorTrim
 	peerEnd // of these requests
 
 	firstOperatorRequest = peerHoldings
