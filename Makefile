@@ -17,7 +17,7 @@ TOOLS     := build/tools
 SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api batteries
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-debug demo test test-rust lint vuln generate man batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
+.PHONY: help build build-debug console demo test test-rust lint vuln generate man batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,14 @@ prerequisites:
 	@scripts/prerequisites.sh
 
 build: prerequisites ## Build bin/rustmq (release: trimmed paths, no symbols)
+	@scripts/console.sh maybe
 	$(GO) build -ldflags '-s -w $(LDFLAGS)' -o bin/rustmq .
 
 build-debug: prerequisites ## Build bin/rustmq with symbols, no inlining, race detector
 	$(GO) build -race -gcflags 'all=-N -l' -ldflags '$(LDFLAGS)' -o bin/rustmq .
+
+console: ## Build the web console into console/dist, for make build (Node 20 or newer)
+	@scripts/console.sh
 
 demo: build ## Produce over QUIC, consume over TCP, kill -9, prove that nothing acked was lost
 	@scripts/demo.sh

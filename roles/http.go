@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"rustmq.dev/rustmq/console"
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/storage"
 )
@@ -38,6 +39,7 @@ func (n *Node) openHTTP() error {
 		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
 	}
 	if n.servesAPI() {
+		options.Console = console.Handler()
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
 		options.Brokers, options.Controllers = n.door, n.door
 		options.Configuration = n

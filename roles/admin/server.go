@@ -103,6 +103,8 @@ type Options struct {
 	// Image is the metadata that callers are judged by, where there is no Cluster; nil: what
 	// Cluster has.
 	Image func() *metadata.Image
+	// Console is what a browser finds at any path that is nothing else; nil: nothing.
+	Console http.Handler
 	// Logs is what /debug/logs tells; nil: nothing is kept.
 	Logs LogLines
 	// Access is who may call /api/v1; nil: whoever reaches the server, which is not asked.
@@ -170,6 +172,9 @@ func New(o Options) *Server {
 	mux.Handle("GET "+readyPath, d.briefs(probe(o.Ready, nil, o.Warnings, o.Bucket)))
 	s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
 	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), s.rates, d.now))
+	if o.Console != nil {
+		mux.Handle("/", o.Console)
+	}
 	if o.Cluster != nil {
 		s.sights = newSightings()
 		o.sights = s.sights

@@ -1,0 +1,6 @@
+// Brokers.
+import { Page } from "../../ui";
+
+export default function BrokersPage() {
+  return <Page title="Brokers" />;
+}

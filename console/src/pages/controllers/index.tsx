@@ -1,0 +1,6 @@
+// Controllers.
+import { Page } from "../../ui";
+
+export default function ControllersPage() {
+  return <Page title="Controllers" />;
+}

@@ -1,0 +1,4 @@
+// The pages of ETL.
+import type { PageRoute } from "../../router";
+
+export const routes: PageRoute[] = [{ path: "/etl", load: () => import("./index") }];

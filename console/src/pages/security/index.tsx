@@ -1,0 +1,6 @@
+// Security.
+import { Page } from "../../ui";
+
+export default function SecurityPage() {
+  return <Page title="Security" />;
+}
