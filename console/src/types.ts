@@ -370,6 +370,8 @@ export interface ConfigPatch {
   /** keys that go back to their default */
   delete?: string[] | null;
   set?: Record<string, string>;
+  /** change nothing: answer what would, or why it would not be taken */
+  validate_only?: boolean;
 }
 
 export interface ConfigSet {
@@ -483,6 +485,18 @@ export interface Decommission {
   refused?: string[] | null;
   /** replicas that it still has */
   replicas: number;
+}
+
+export interface DeletedBefore {
+  error?: string;
+  /** first offset that can be read from now on; left out: nothing is known to be deleted */
+  log_start?: number;
+  partition: number;
+}
+
+export interface DeletedRecords {
+  /** in the order of the request */
+  partitions: DeletedBefore[] | null;
 }
 
 export interface DiskCost {
@@ -663,6 +677,14 @@ export interface ETLPartition {
   topic?: string;
 }
 
+export interface ETLPipeline {
+  /** modules that read the topic behind its producers, each for itself */
+  async: ETLStep[] | null;
+  /** in the order that batches pass them; empty: none */
+  inline: ETLStage[] | null;
+  topic: string;
+}
+
 export interface ETLRecord {
   headers?: ETLHeader[] | null;
   key?: string | null;
@@ -677,6 +699,27 @@ export interface ETLRollback {
   reason?: string;
   /** left out: the version that was active before */
   to?: number;
+}
+
+export interface ETLStage {
+  /** of the highest priority first; of equal ones by name */
+  modules: ETLStep[] | null;
+  stage: number;
+}
+
+export interface ETLStep {
+  /** it is shown the records alone for which one of its conditions holds */
+  conditional?: boolean;
+  dead_letter_topic?: string;
+  name: string;
+  on_failure: string;
+  /** of an async module */
+  output?: string;
+  priority: number;
+  routes?: string[] | null;
+  /** its error budget is: records meet on_failure in its place, or with an async one wait */
+  spent?: boolean;
+  version: number;
 }
 
 export interface ETLSum {
@@ -897,6 +940,20 @@ export interface HistoryOutputBody {
   history: ETLChange[] | null;
 }
 
+export interface LagHistory {
+  /** between two looks */
+  every_seconds: number;
+  group: string;
+  /** in order of time, as the process that answers has seen since it began; where it could not look there is none */
+  points: LagPoint[] | null;
+}
+
+export interface LagPoint {
+  /** of all partitions whose leaders could be asked */
+  lag_records: number;
+  time: string;
+}
+
 export interface Listener {
   address: string;
   /** peer is for other brokers */
@@ -1113,6 +1170,12 @@ export interface Partition {
   wal_bytes: number;
 }
 
+export interface PartitionBefore {
+  /** offset before which they go; -1: all that are there */
+  before: number;
+  partition: number;
+}
+
 export interface PartitionCount {
   /** partitions the topic has afterwards */
   total: number;
@@ -1133,12 +1196,25 @@ export interface PartitionsTaken {
 export interface PeekedMessages {
   high_watermark: number;
   log_start: number;
+  /** records that were read for it, shown or not: one look reads 32 MiB at most */
+  looked: number;
   /** in order of their offsets */
   messages: Message[] | null;
   /** offset for the next look; high_watermark: there is nothing behind these */
   next: number;
   partition: number;
   topic: string;
+}
+
+export interface PipelinesOutputBody {
+  /** cursor of what comes behind these; left out: nothing does */
+  next?: string;
+  /** of topics that a module is for, in order of their names */
+  pipelines: ETLPipeline[] | null;
+  /** all topics that a module could be for, as far as the caller may describe them */
+  topics: number;
+  /** modules whose specs this version does not know */
+  unknown?: string[] | null;
 }
 
 export interface Probe {
@@ -1238,6 +1314,22 @@ export interface RebalanceRequest {
   dry_run?: boolean;
 }
 
+export interface RecordToSend {
+  headers?: ETLHeader[] | null;
+  key?: string | null;
+  key_base64?: string;
+  /** left out: as producers choose it, by the key; without key each in turn */
+  partition?: number | null;
+  /** RFC 3339; left out: now */
+  timestamp?: string;
+  value?: string | null;
+  value_base64?: string;
+}
+
+export interface RecordsToDelete {
+  partitions: PartitionBefore[] | null;
+}
+
 export interface RefusedState {
   /** of the last one */
   error: string;
@@ -1293,6 +1385,13 @@ export interface RequestCount {
 export interface ResetTopic {
   /** none: all */
   partitions?: number[] | null;
+  topic: string;
+}
+
+export interface SentRecord {
+  offset: number;
+  partition: number;
+  timestamp: string;
   topic: string;
 }
 
@@ -1373,6 +1472,27 @@ export interface Topic {
   records: number;
   replication_factor: number;
   wal_bytes: number;
+}
+
+export interface TopicConfig {
+  /** the config of brokers that is its default */
+  broker_key?: string;
+  /** what it goes back to when it is deleted from the topic */
+  default: string;
+  doc: string;
+  /** it is said when the topic is made, and stays */
+  fixed?: boolean;
+  key: string;
+  /** where that comes from: it was set on the topic; on all brokers as their default; the configuration of the process that answers; nothing was said */
+  source: "topic" | "cluster" | "node" | "default";
+  type: "boolean" | "int" | "long" | "double" | "string" | "list";
+  /** that is in effect */
+  value: string;
+}
+
+export interface TopicConfigsOutputBody {
+  /** in order of their keys */
+  configs: TopicConfig[] | null;
 }
 
 export interface TopicsOutputBody {
