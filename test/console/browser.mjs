@@ -9,7 +9,7 @@ const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', 
   '--disable-sync', '--disable-dev-shm-usage', '--force-prefers-reduced-motion'];
 
 // How long a page may take for what it is asked: a bound, not a wait.
-const patience = 30_000;
+const patience = Number(process.env.PATIENCE ?? 30_000);
 
 export const desktop = { width: 1280, height: 800 };
 export const phone = { width: 390, height: 844 };
@@ -54,8 +54,8 @@ export class Browser {
     } catch (error) {
       const picture = join(this.failed, `${name.replaceAll(/[^a-z0-9]+/gi, '-').slice(0, 80)}.png`);
       await page.screenshot({ path: picture, timeout: 5000 }).catch(() => {});
-      error.message += `\n  at ${page.url()}, ${picture}\n  ${visit.faults.join('\n  ')}`;
-      throw error;
+      const where = `at ${page.url()}, ${picture}`;
+      throw new Error([error.message, where, ...visit.faults].join('\n  '), { cause: error });
     } finally {
       await context.close().catch((error) => { if (!anyway) throw error; });
     }

@@ -153,8 +153,8 @@ export class Cluster {
   }
 
   // A call of the admin API by who runs the node, or by a cookie; answers {status, headers, bytes, body}.
-  async call(method, path, body, { node = 1, headers = {} } = {}) {
-    const token = this.secure && !headers.Authorization && !headers.Cookie
+  async call(method, path, body, { node = 1, headers = {}, anonymous = false } = {}) {
+    const token = this.secure && !anonymous && !headers.Authorization && !headers.Cookie
       ? { Authorization: `Bearer ${readFileSync(join(this.dir, `node-${node}`, 'admin.token'), 'utf8').trim()}` } : {};
     const sent = body === undefined ? undefined : JSON.stringify(body);
     const request = (this.secure ? https : http).request(this.url(node) + path, {
@@ -174,7 +174,7 @@ export class Cluster {
 
   // A session of a user at a node: what a browser keeps of it.
   async session(user, node = 1) {
-    const { status, headers, body } = await this.call('POST', '/api/v1/session', { user, password }, { node, headers: { Authorization: undefined, Cookie: undefined } });
+    const { status, headers, body } = await this.call('POST', '/api/v1/session', { user, password }, { node, anonymous: true });
     if (status !== 201) throw new Error(`a session of ${user}: ${status} ${JSON.stringify(body)}`);
     const [pair] = headers['set-cookie'][0].split(';');
     const [name, value] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)];
