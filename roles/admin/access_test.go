@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/console"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/controller"
@@ -66,7 +67,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Tellers: noTold{}, Node: noNode{}, Configuration: noConfiguration{}, Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Tellers: noTold{}, Node: noNode{}, Configuration: noConfiguration{}, Console: console.Handler(), Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{

@@ -24,8 +24,10 @@ func (d *door) refuseBrowsers(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'") // pages have their own
-		watched := d.o.Reachable && (r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath)
-		ours := strings.HasPrefix(r.URL.Path, apiPath+"/") && d.sameOrigin(r)
+		probes := r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath
+		watched := d.o.Reachable && probes
+		// Pages call the API, and say an Origin also where they load what they are made of.
+		ours := !probes && !strings.HasPrefix(r.URL.Path, debugPath) && d.sameOrigin(r)
 		switch {
 		case len(r.Header.Values("Origin")) > 0 && !guard.Check("admin.foreign-origin", ours):
 			http.Error(w, "requests from pages of other sites are refused: call the server without an Origin header", http.StatusForbidden)

@@ -55,6 +55,8 @@ func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 		if _, there := a.c.Image().Topic("made"); there {
 			t.Errorf("%s: a topic was made", where)
 		}
+		a.want(where+": a module of its own pages", http.StatusOK, a.do(http.MethodGet, "/", "", "Origin", own, "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "script"))
+		a.want(where+": a profile for a page of its own", http.StatusForbidden, a.do(http.MethodGet, "/debug/pprof/heap", "", "Origin", own))
 		a.want(where+": a link", http.StatusOK, a.do(http.MethodGet, docsPath, "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"))
 		a.want(where+": a page of its own", http.StatusOK, a.do(http.MethodGet, "/api/v1/topics", "", "Sec-Fetch-Site", "same-origin"))
 		a.want(where+": a change by a page of its own", http.StatusNoContent, a.do(http.MethodDelete, "/api/v1/topics/one", "", "Origin", own, "Sec-Fetch-Site", "same-origin", csrfHeader, s.CSRFToken))

@@ -93,8 +93,8 @@ export function SetValues() {
           danger
           onClose={() => setUnsetting(undefined)}
           onConfirm={async () => {
-            const { broker, key, name } = unsetting.of;
-            await patch("/api/v1/config", { ...(broker < 0 ? {} : { broker }), delete: [key === name ? name : key] }, { ifMatch: unsetting.tag });
+            const { broker, key } = unsetting.of;
+            await patch("/api/v1/config", { ...(broker < 0 ? {} : { broker }), delete: [key] }, { ifMatch: unsetting.tag });
             notify(`${key} is no longer set on ${where(broker)}.`);
             reload();
           }}
