@@ -370,6 +370,8 @@ export interface ConfigPatch {
   /** keys that go back to their default */
   delete?: string[] | null;
   set?: Record<string, string>;
+  /** change nothing: answer what would, or why it would not be taken */
+  validate_only?: boolean;
 }
 
 export interface ConfigSet {
@@ -483,6 +485,18 @@ export interface Decommission {
   refused?: string[] | null;
   /** replicas that it still has */
   replicas: number;
+}
+
+export interface DeletedBefore {
+  error?: string;
+  /** first offset that can be read from now on; left out: nothing is known to be deleted */
+  log_start?: number;
+  partition: number;
+}
+
+export interface DeletedRecords {
+  /** in the order of the request */
+  partitions: DeletedBefore[] | null;
 }
 
 export interface DiskCost {
@@ -926,6 +940,20 @@ export interface HistoryOutputBody {
   history: ETLChange[] | null;
 }
 
+export interface LagHistory {
+  /** between two looks */
+  every_seconds: number;
+  group: string;
+  /** in order of time, as the process that answers has seen since it began; where it could not look there is none */
+  points: LagPoint[] | null;
+}
+
+export interface LagPoint {
+  /** of all partitions whose leaders could be asked */
+  lag_records: number;
+  time: string;
+}
+
 export interface Listener {
   address: string;
   /** peer is for other brokers */
@@ -1152,6 +1180,12 @@ export interface Partition {
   wal_bytes: number;
 }
 
+export interface PartitionBefore {
+  /** offset before which they go; -1: all that are there */
+  before: number;
+  partition: number;
+}
+
 export interface PartitionCount {
   /** partitions the topic has afterwards */
   total: number;
@@ -1172,6 +1206,8 @@ export interface PartitionsTaken {
 export interface PeekedMessages {
   high_watermark: number;
   log_start: number;
+  /** records that were read for it, shown or not: one look reads 32 MiB at most */
+  looked: number;
   /** in order of their offsets */
   messages: Message[] | null;
   /** offset for the next look; high_watermark: there is nothing behind these */
@@ -1288,6 +1324,22 @@ export interface RebalanceRequest {
   dry_run?: boolean;
 }
 
+export interface RecordToSend {
+  headers?: ETLHeader[] | null;
+  key?: string | null;
+  key_base64?: string;
+  /** left out: as producers choose it, by the key; without key each in turn */
+  partition?: number | null;
+  /** RFC 3339; left out: now */
+  timestamp?: string;
+  value?: string | null;
+  value_base64?: string;
+}
+
+export interface RecordsToDelete {
+  partitions: PartitionBefore[] | null;
+}
+
 export interface RefusedState {
   /** of the last one */
   error: string;
@@ -1343,6 +1395,13 @@ export interface RequestCount {
 export interface ResetTopic {
   /** none: all */
   partitions?: number[] | null;
+  topic: string;
+}
+
+export interface SentRecord {
+  offset: number;
+  partition: number;
+  timestamp: string;
   topic: string;
 }
 
@@ -1423,6 +1482,27 @@ export interface Topic {
   records: number;
   replication_factor: number;
   wal_bytes: number;
+}
+
+export interface TopicConfig {
+  /** the config of brokers that is its default */
+  broker_key?: string;
+  /** what it goes back to when it is deleted from the topic */
+  default: string;
+  doc: string;
+  /** it is said when the topic is made, and stays */
+  fixed?: boolean;
+  key: string;
+  /** where that comes from: it was set on the topic; on all brokers as their default; the configuration of the process that answers; nothing was said */
+  source: "topic" | "cluster" | "node" | "default";
+  type: "boolean" | "int" | "long" | "double" | "string" | "list";
+  /** that is in effect */
+  value: string;
+}
+
+export interface TopicConfigsOutputBody {
+  /** in order of their keys */
+  configs: TopicConfig[] | null;
 }
 
 export interface TopicsOutputBody {

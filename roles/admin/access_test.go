@@ -124,6 +124,14 @@ type noTold struct{}
 
 func (noTold) Told(context.Context, string) []broker.Told { return nil }
 
+func (noMessages) SendRecord(_ context.Context, r broker.NewRecord) (*broker.SentRecord, error) {
+	return &broker.SentRecord{Partition: r.Partition, Offset: 7, Timestamp: r.Timestamp}, nil
+}
+
+func (noMessages) TrimRecords(_ context.Context, q broker.TrimRequest) (int64, error) {
+	return q.Before, nil
+}
+
 type noConfiguration struct{}
 
 func (noConfiguration) Settings() []Setting { return nil }
@@ -514,7 +522,7 @@ func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 // routeBodies are of calls that are taken, by method and path of the route.
 func routeBodies() map[string]string {
 	return map[string]string{
-		"POST /api/v1/topics": `{"name":"made"}`, "PATCH /api/v1/topics/{name}": `{}`, "POST /api/v1/topics/{name}/partitions": `{"total":2}`,
+		"POST /api/v1/topics": `{"name":"made"}`, "PATCH /api/v1/topics/{name}": `{}`, "POST /api/v1/topics/{name}/partitions": `{"total":2}`, "POST /api/v1/topics/{name}/records": `{"value":"x"}`, "POST /api/v1/topics/{name}/delete-records": `{"partitions":[{"partition":0,"before":1}]}`,
 		"PATCH /api/v1/config": `{"set":{"operations.log_level":"info"}}`, "PATCH /api/v1/quotas": `{"set":{"request_percentage":1}}`, "POST /api/v1/acls": `{"acls":[]}`, "POST /api/v1/acls/check": `{"principal":"a","resource_type":"topic","name":"t","operation":"read"}`,
 		"POST /api/v1/users": `{"name":"u","password":"xxxxxxxx"}`, "PUT /api/v1/users/{name}/password": `{"password":"xxxxxxxx"}`,
 		"POST /api/v1/brokers/{id}/drain": `{"draining":true}`, "POST /api/v1/cluster/rebalance": `{"dry_run":true}`, "POST /api/v1/tokens": `{"name":"x","principal":"other"}`,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -130,6 +131,7 @@ type Options struct {
 	Log     *slog.Logger
 
 	sights      *sightings
+	lags        *lagHistory
 	streamPulse pulse // zero: that of stream.go
 }
 
@@ -145,6 +147,7 @@ type Server struct {
 	rows []Row
 	// sights are the problems that the cluster has had, nil: nobody asks for them.
 	sights *sightings
+	lags   *lagHistory // of groups; nil: nobody asks for it
 	// stop ends requests that may take long, so that Close need not wait for them.
 	stop     context.CancelFunc
 	stopping context.Context // ends with stop
@@ -175,6 +178,10 @@ func New(o Options) *Server {
 	if o.Cluster != nil {
 		s.sights = newSightings()
 		o.sights = s.sights
+		if o.Groups != nil {
+			s.lags = newLagHistory(o.Groups)
+			o.lags = s.lags
+		}
 		calls := http.NewServeMux()
 		served := registerAPI(calls, o, d, stopping)
 		s.rows = append(served.rows, debugRows()...)
@@ -225,10 +232,13 @@ func httpOnly(config *tls.Config) *tls.Config {
 
 // Serve answers on the listener until Close.
 func (s *Server) Serve(l net.Listener) error {
+	var looks sync.WaitGroup // until Close
+	defer func() { s.stop(); looks.Wait() }()
 	if s.sights != nil {
-		ended := make(chan struct{})
-		go func() { defer close(ended); s.sights.watch(s.stopping) }() // until Close
-		defer func() { s.stop(); <-ended }()
+		looks.Go(func() { s.sights.watch(s.stopping) })
+	}
+	if s.lags != nil {
+		looks.Go(func() { s.lags.watch(s.stopping) })
 	}
 	l = newLimited(l, maxConnections, &s.perAddress)
 	if s.tls != nil {
