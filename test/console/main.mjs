@@ -54,7 +54,7 @@ after(async () => {
 });
 
 // Side by side: each has names of its own. What disturbs the others comes behind them.
-const together = ['./shell.mjs', './session.mjs', './docs.mjs'];
+const together = ['./shell.mjs', './session.mjs', './docs.mjs', './security.mjs', './hostile.mjs'];
 const alone = [];
 const load = (files) => Promise.all(files.map(async (file) => (await import(file)).default));
 const [beside, behind] = await Promise.all([load(together), load(alone)]);
