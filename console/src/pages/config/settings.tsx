@@ -14,11 +14,15 @@ const columns: Column<Setting>[] = [
     show: (s) => (
       <>
         {s.refused && (
-          <span title={s.refused}>
-            <Badge kind="bad">set, and not obeyed: {s.refused}</Badge>
-          </span>
+          <>
+            <Badge kind="bad">set, and not obeyed</Badge> {s.refused}
+          </>
         )}
-        {s.waits && <Badge kind="warn">its file says something else: waits for a restart</Badge>}
+        {s.waits && (
+          <>
+            <Badge kind="warn">waits for a restart</Badge> Its file says something else.
+          </>
+        )}
         {s.live && <Badge kind="info">{s.live === "cluster" ? "may change, for all" : "may change"}</Badge>}
       </>
     ),

@@ -31,7 +31,7 @@ export function Users() {
   const columns: Column<User>[] = [
     { key: "name", title: "User", show: (u) => u.name, sort: (u) => u.name },
     { key: "mechanisms", title: "Password for", show: (u) => <Mechanisms user={u} /> },
-    { key: "rules", title: "Rules", show: (u) => <Link href={withQuery("/security", { tab: "rules", principal: fullPrincipal(u.name) })} aria-label={`What ${u.name} may do`}>Rules</Link> },
+    { key: "rules", title: "Rules", show: (u) => <Link href={withQuery("/security", { tab: "rules", principal: fullPrincipal(u.name) })} aria-label={`Rules of ${u.name}`}>Rules</Link> },
   ];
   if (may[changes] || may[deletes]) {
     columns.push({
@@ -40,7 +40,7 @@ export function Users() {
       show: (u) => (
         <span class="row-actions">
           {may[changes] && (
-            <Button small label={`Change the password of ${u.name}`} onClick={() => setChanging(u.name)}>
+            <Button small label={`Change password of ${u.name}`} onClick={() => setChanging(u.name)}>
               Change password
             </Button>
           )}
