@@ -965,6 +965,16 @@ export interface Login {
   user: string;
 }
 
+export interface MayInputBody {
+  /** each METHOD /path, and where it is the body that names what the call is about, METHOD /path BODY; without a body it is about anything */
+  calls: string[] | null;
+}
+
+export interface MayOutputBody {
+  /** of each call, in their order: whether its row allows it; false too for what this process does not serve */
+  allowed: boolean[] | null;
+}
+
 export interface Message {
   /** its key, its value or its headers are longer than is shown: rustmq consume prints all of it */
   cut?: boolean;

@@ -149,7 +149,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	config.Transformers = append(config.Transformers, withoutSecrets)
 	a := api{cluster: o.Cluster, partition: o.Partition, holdings: o.Holdings, ackBeforeSync: o.AckBeforeSync}
 	h := &routes{API: humago.New(mux, config), audit: o.Audit}
-	h.asks = o.Access != nil
+	h.asks, h.streams = o.Access != nil, newStreams(d, stopping)
 	if h.audit == nil {
 		h.audit = audit.Discard
 	}
@@ -204,6 +204,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}
+	registerMay(h)
 	h.checkRows()
 	h.describe()
 	return h

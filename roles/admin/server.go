@@ -130,8 +130,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
-	sights *sightings
-	lags   *lagHistory
+	sights      *sightings
+	lags        *lagHistory
+	streamPulse pulse // zero: that of stream.go
 }
 
 // Server is the HTTP side of a process.
