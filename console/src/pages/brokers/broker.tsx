@@ -1,4 +1,5 @@
 // One broker: how its process stands, what it leads and has, and what can be done with it.
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { at, post } from "../../api";
 import { bytes, percent } from "../../format";
@@ -124,7 +125,7 @@ function State({ broker: b }: { broker: Broker }) {
               ["Leads", `${b.leads} partitions`],
               ["Replicas", `${b.replicas}, ${b.in_sync} in sync${b.moving > 0 ? `, ${b.moving} moving` : ""}`],
               ["Epoch", b.epoch],
-              ...(b.listeners ?? []).map((l): [string, preact.ComponentChildren] => [`Listener ${l.name}`, <code>{l.address}</code>]),
+              ...(b.listeners ?? []).map((l): [string, ComponentChildren] => [`Listener ${l.name}`, <code>{l.address}</code>]),
             ]}
           />
         </Section>
