@@ -231,6 +231,18 @@ export interface BucketState {
   where: string;
 }
 
+export interface CertificatesOfNode {
+  certificates: NodeCertificate[] | null;
+  node: number;
+  /** why it does not say: the certificates are left out */
+  unknown?: string;
+}
+
+export interface CertificatesOutputBody {
+  /** the process that answers and the brokers in service, in order of their ids */
+  nodes: CertificatesOfNode[] | null;
+}
+
 export interface ChangesOutputBody {
   /** the last 256, the newest first */
   changes: ConfigChange[] | null;
@@ -923,6 +935,16 @@ export interface Listener {
 export interface Login {
   password: string;
   user: string;
+}
+
+export interface MayInputBody {
+  /** each METHOD /path, and where it is the body that names what the call is about, METHOD /path BODY; without a body it is about anything */
+  calls: string[] | null;
+}
+
+export interface MayOutputBody {
+  /** of each call, in their order: whether its row allows it; false too for what this process does not serve */
+  allowed: boolean[] | null;
 }
 
 export interface Message {

@@ -146,7 +146,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	config.Transformers = append(config.Transformers, withoutSecrets)
 	a := api{cluster: o.Cluster, partition: o.Partition, holdings: o.Holdings, ackBeforeSync: o.AckBeforeSync}
 	h := &routes{API: humago.New(mux, config), audit: o.Audit}
-	h.asks = o.Access != nil
+	h.asks, h.streams = o.Access != nil, newStreams(d, stopping)
 	if h.audit == nil {
 		h.audit = audit.Discard
 	}
@@ -180,7 +180,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerBackup(h, backupAPI{o.Cluster, o.Backup})
 	}
 	if o.Node != nil {
-		registerNode(h, nodeAPI{o.Node})
+		registerNode(h, nodeAPI{o.Node, o.Tellers})
 	}
 	if o.Tellers != nil {
 		registerNodes(h, nodesAPI{o.Tellers})
@@ -200,6 +200,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}
+	registerMay(h)
 	h.checkRows()
 	h.describe()
 	return h
