@@ -21,12 +21,10 @@ export default function BrokersPage() {
     return [
       { key: "id", title: "Broker", show: (b) => <Link href={`/brokers/${b.id}`}>broker {b.id}</Link>, sort: (b) => b.id },
       { key: "state", title: "State", show: (b) => <BrokerState broker={b} />, sort: stateOf },
-      { key: "rack", title: "Rack", show: (b) => b.rack || <span class="muted">–</span>, sort: (b) => b.rack ?? "" },
+      { key: "rack", title: "Rack", show: (b) => <span class="whole">{b.rack || "–"}</span>, sort: (b) => b.rack ?? "" },
       { key: "version", title: "Version", show: (b) => of(b).figures?.version ?? <Unknown why={of(b).unknown} />, sort: (b) => of(b).figures?.version ?? "" },
       { key: "leads", title: "Leads", show: (b) => b.leads, sort: (b) => b.leads, right: true },
-      { key: "replicas", title: "Replicas", show: (b) => b.replicas, sort: (b) => b.replicas, right: true },
-      { key: "sync", title: "Not in sync", show: (b) => (b.replicas > b.in_sync ? <Badge kind="warn">{b.replicas - b.in_sync}</Badge> : 0), sort: (b) => b.replicas - b.in_sync, right: true },
-      { key: "moving", title: "Moving", show: (b) => b.moving, sort: (b) => b.moving, right: true },
+      { key: "replicas", title: "Replicas", show: (b) => <Replicas broker={b} />, sort: (b) => b.replicas, right: true },
       { key: "log", title: "Log used", show: (b) => <Log figures={of(b).figures} />, sort: (b) => of(b).figures?.wal?.fullness ?? -1, right: true },
       { key: "waiting", title: "Waits for upload", show: (b) => <Waiting figures={of(b).figures} />, sort: (b) => of(b).figures?.upload?.waiting_bytes ?? -1, right: true },
       { key: "disk", title: "Disk free", show: (b) => <Disk figures={of(b).figures} />, sort: (b) => of(b).figures?.disk_free_bytes ?? -1, right: true },
@@ -80,6 +78,15 @@ export default function BrokersPage() {
       )}
       <ProblemView error={nodes.error} retry={nodes.reload} />
     </Page>
+  );
+}
+
+// Replicas says how many a broker has, and of them those behind and those on their way.
+function Replicas({ broker: b }: { broker: Broker }) {
+  return (
+    <>
+      {b.replicas > b.in_sync && <Badge kind="warn">{b.replicas - b.in_sync} not in sync</Badge>} {b.moving > 0 && <Badge kind="info">{b.moving} moving</Badge>} {b.replicas}
+    </>
   );
 }
 

@@ -1,7 +1,7 @@
 // What brokers are, in words and colours, and how their logs and disks stand.
-import { bytes, percent } from "../../format";
+import { bytes, percent, time } from "../../format";
 import type { Broker, NodeFigures, NodeReport } from "../../types";
-import { Badge, Time, type Kind } from "../../ui";
+import { Badge, type Kind } from "../../ui";
 
 // stateOf is the state of a broker; one that is drained leads nothing any more.
 export function stateOf(b: Pick<Broker, "state" | "leads">): string {
@@ -38,16 +38,7 @@ export function Waiting({ figures }: { figures: NodeFigures | undefined }) {
   if (!upload) return <span class="muted">–</span>;
   if (upload.failing_since) return <Badge kind="bad">uploads fail</Badge>;
   if (!upload.waiting_bytes) return <>nothing</>;
-  return (
-    <>
-      {bytes(upload.waiting_bytes)}
-      {upload.waiting_since && (
-        <span class="muted">
-          , <Time at={upload.waiting_since} relative />
-        </span>
-      )}
-    </>
-  );
+  return <span title={upload.waiting_since ? `the oldest has waited since ${time(upload.waiting_since)}` : undefined}>{bytes(upload.waiting_bytes)}</span>;
 }
 
 // Disk says how much of the disk of the data directory is free.

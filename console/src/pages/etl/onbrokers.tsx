@@ -88,7 +88,7 @@ function Sums({ counts: c, recent, spec, lag }: { counts: ETLCounts; recent: num
           items={[
             ["Calls", count(c.calls)],
             ["Records", count(c.records)],
-            ["Time of a call", perCall(c)],
+            ["Time of a call", lag === undefined ? perCall(c) : undefined],
             ["Lag", lag === undefined ? undefined : `${count(lag)} records`],
             ["Begun anew", c.restarts || undefined],
             ["Offsets passed over", c.skipped || undefined],
@@ -100,10 +100,7 @@ function Sums({ counts: c, recent, spec, lag }: { counts: ETLCounts; recent: num
           label="error budget of the broker that has used most of it"
           format={count}
           of={most}
-          parts={[
-            { name: "failures", value: Math.min(recent, most), tone: 5 },
-            { name: "left", value: Math.max(0, most - recent), tone: 6 },
-          ]}
+          parts={[{ name: `of ${count(most)} failures that it may have`, value: Math.min(recent, most), tone: 5 }]}
         />
         <KeyValue
           items={[

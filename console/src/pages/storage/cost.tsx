@@ -9,7 +9,8 @@ export function money(n: number | undefined): string {
   if (n === undefined || !Number.isFinite(n)) return "–";
   if (n === 0) return "$0";
   if (Math.abs(n) < 1e-6) return "less than $0.000001";
-  return "$" + n.toLocaleString("en-US", n >= 1 ? { minimumFractionDigits: 2, maximumFractionDigits: 2 } : { maximumSignificantDigits: 3 });
+  if (Math.abs(n) >= 0.1) return "$" + n.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  return "$" + n.toLocaleString("en-US", { maximumSignificantDigits: 3 });
 }
 
 export function CostView() {

@@ -1,7 +1,7 @@
 // What of the records is where: in memory, in logs, in the bucket, over all brokers and by topic.
 import { useMemo } from "preact/hooks";
 import { at } from "../../api";
-import { bytes, percent } from "../../format";
+import { bytes } from "../../format";
 import { useGet, usePages } from "../../hooks";
 import { Link } from "../../router";
 import type { BucketState, NodeReport, NodesOutputBody, Topic } from "../../types";
@@ -52,7 +52,7 @@ export function Tiers({ bucket }: { bucket: BucketState }) {
             <div class="loads">
               <Tier name="Memory" value={sum.memory} most={Math.max(sum.wal, sum.bucket)} what="the newest, of partitions by their leaders" tone={3} />
               <Tier name="Logs" value={sum.wal} most={Math.max(sum.wal, sum.bucket)} what={`in the logs of leaders, replicas not counted; of it ${bytes(waiting)} are not in the bucket yet`} tone={1} />
-              <Tier name="Bucket" value={sum.bucket} most={Math.max(sum.wal, sum.bucket)} what={`of records; the objects take ${bytes(stored)}${sum.bucket > 0 ? `, ${percent(stored / sum.bucket)} of that` : ""}`} tone={4} />
+              <Tier name="Bucket" value={sum.bucket} most={Math.max(sum.wal, sum.bucket)} what={`of records; the objects take ${bytes(stored)}`} tone={4} />
             </div>
             <p class="muted">A record may be in all three: the log keeps what it has room for, and the bucket has what was uploaded.</p>
           </>
