@@ -138,7 +138,7 @@ function State({ broker: b }: { broker: Broker }) {
                 ["Started", <Time at={f.started} relative />],
                 ["Data directory", <code>{f.data_dir}</code>],
                 ["Disk free", <Disk figures={f} />],
-                ["Way to the bucket", f.circuit === "closed" ? <Badge kind="ok">open</Badge> : <Badge kind="bad">left alone: {f.circuit}</Badge>],
+                ["Way to the bucket", f.circuit === "closed" ? <Badge kind="ok">requests pass</Badge> : <Badge kind="bad">it is left alone</Badge>],
                 ["Last error", f.last_error],
               ]}
             />

@@ -24,12 +24,12 @@ export function DecommissionDialog({ id, onBegun, onClose }: { id: number; onBeg
     onBegun(begun.operation, begun.refused ?? []);
   };
   return (
-    <Confirm title={`Decommission broker ${id}`} action="Decommission" danger typed={String(id)} onConfirm={begin} onClose={onClose}>
+    <Confirm title={`Decommission broker ${id}`} action="Decommission" danger wide typed={String(id)} onConfirm={begin} onClose={onClose}>
       <p>
         It is drained: others come to lead what it leads ({plan.leads}). Then its replicas ({plan.replicas}) move to the other brokers, and it can be stopped and removed. Until then, undraining it takes it back.
       </p>
       {plan.moving > 0 && <p>{plan.moving} of its replicas move already.</p>}
-      {(plan.moves ?? []).length > 0 && <Moves moves={plan.moves ?? []} brokers={plan.brokers ?? []} sent={plan.sent_bytes} kept={plan.kept_bytes} />}
+      {(plan.moves ?? []).length > 0 && <Moves moves={plan.moves ?? []} brokers={plan.brokers ?? []} sent={plan.sent_bytes} kept={plan.kept_bytes} folded />}
       {plan.replicas === 0 && <p>It has no replica: nothing has to move.</p>}
       {stuck.length > 0 && (
         <div class="problem">

@@ -28,7 +28,7 @@ export default function BrokersPage() {
       { key: "log", title: "Log used", show: (b) => <Log figures={of(b).figures} />, sort: (b) => of(b).figures?.wal?.fullness ?? -1, right: true },
       { key: "waiting", title: "Waits for upload", show: (b) => <Waiting figures={of(b).figures} />, sort: (b) => of(b).figures?.upload?.waiting_bytes ?? -1, right: true },
       { key: "disk", title: "Disk free", show: (b) => <Disk figures={of(b).figures} />, sort: (b) => of(b).figures?.disk_free_bytes ?? -1, right: true },
-      { key: "address", title: "Address", show: (b) => (b.listeners ?? []).find((l) => l.name !== "peer")?.address ?? "–", mono: true },
+      { key: "address", title: "Address", show: (b) => <span class="whole">{(b.listeners ?? []).find((l) => l.name !== "peer")?.address ?? "–"}</span>, mono: true },
     ];
   }, [nodes.data]);
   return (

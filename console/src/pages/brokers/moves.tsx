@@ -27,7 +27,16 @@ function Replicas({ ids, others, sign }: { ids: number[] | null; others: number[
   );
 }
 
-export function Moves({ moves, brokers, sent, kept }: { moves: ReplicaMove[]; brokers: BrokerReplicas[]; sent: number; kept: number }) {
+interface MovesProps {
+  moves: ReplicaMove[];
+  brokers: BrokerReplicas[];
+  sent: number; // bytes of all of them, as is kept
+  kept: number;
+  folded?: boolean; // which ones is shown when one asks
+}
+
+export function Moves({ moves, brokers, sent, kept, folded }: MovesProps) {
+  const table = moves.length > 0 && <Table label="moves" name="moves" columns={columns} rows={moves} rowKey={(m) => `${m.topic}-${m.partition}`} filter={(m) => `${m.topic}-${m.partition}`} sorted="topic" />;
   const most = Math.max(1, ...brokers.map((b) => Math.max(b.before, b.after)));
   return (
     <>
@@ -46,7 +55,14 @@ export function Moves({ moves, brokers, sent, kept }: { moves: ReplicaMove[]; br
           ))}
         </div>
       )}
-      {moves.length > 0 && <Table label="moves" name="moves" columns={columns} rows={moves} rowKey={(m) => `${m.topic}-${m.partition}`} filter={(m) => `${m.topic}-${m.partition}`} sorted="topic" />}
+      {folded ? (
+        <details>
+          <summary>Which partitions</summary>
+          {table}
+        </details>
+      ) : (
+        table
+      )}
     </>
   );
 }

@@ -128,7 +128,7 @@ function Remove({ controller: c, votes, onClose, onDone }: { controller: Control
       <p>
         It is taken out of the group, and can be stopped. {left.length === 1 ? "One vote is" : `${left.length} votes are`} left, {active} of them heard of.
       </p>
-      {active < Math.floor(left.length / 2) + 1 && <Badge kind="bad">those that are left are no majority</Badge>}
+      {active < Math.floor(left.length / 2) + 1 && <p><Badge kind="bad">no majority</Badge> Of those that are left, too few are heard of: nothing would change any more.</p>}
       {left.length % 2 === 0 && left.length > 0 && <p class="muted">An even number of votes bears no more failures than one fewer.</p>}
       <p>Take it out of the peers of every node before its next start.</p>
     </Confirm>

@@ -74,7 +74,12 @@ function perCall(c: ETLCounts | undefined): string {
 const tones: Record<string, BarPart["tone"]> = { kept: 3, dropped: 6, routed: 4, rejected: 5, passed: 1, "dead-lettered": 2, dead_letter: 2 };
 
 function Sums({ counts: c, recent, spec, lag }: { counts: ETLCounts; recent: number; spec: Spec | undefined; lag: number | undefined }) {
-  const outcomes = Object.entries(c.outcomes).sort(([a], [b]) => a.localeCompare(b));
+  // What an inline module rejects is counted once more by what its policy makes of it, unless that
+  // refuses the batch.
+  const refuses = spec !== undefined && policyOf(spec) === "reject";
+  const outcomes = Object.entries(c.outcomes)
+    .filter(([name]) => name !== "rejected" || refuses)
+    .sort(([a], [b]) => a.localeCompare(b));
   const stayed = c.records - outcomes.reduce((n, [, v]) => n + v, 0);
   const parts: BarPart[] = outcomes.map(([name, value]) => ({ name: name.replace("_", " "), value, tone: tones[name] ?? 1 }));
   if (stayed > 0) parts.unshift({ name: "stayed in their batch", value: stayed, tone: 3 });
@@ -87,6 +92,7 @@ function Sums({ counts: c, recent, spec, lag }: { counts: ETLCounts; recent: num
         <KeyValue
           items={[
             ["Calls", count(c.calls)],
+            ["Rejected by it", refuses || c.outcomes["rejected"] === undefined ? undefined : count(c.outcomes["rejected"])],
             ["Records", count(c.records)],
             ["Time of a call", lag === undefined ? perCall(c) : undefined],
             ["Lag", lag === undefined ? undefined : `${count(lag)} records`],
@@ -100,7 +106,7 @@ function Sums({ counts: c, recent, spec, lag }: { counts: ETLCounts; recent: num
           label="error budget of the broker that has used most of it"
           format={count}
           of={most}
-          parts={[{ name: `of ${count(most)} failures that it may have`, value: Math.min(recent, most), tone: 5 }]}
+          parts={[{ name: "failures of late", value: Math.min(recent, most), tone: 5 }]}
         />
         <KeyValue
           items={[

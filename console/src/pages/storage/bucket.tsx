@@ -37,7 +37,7 @@ export function Bucket({ state: s }: { state: BucketState }) {
         <Section title="Reached">
           <KeyValue
             items={[
-              ["Circuit", s.circuit === "closed" ? <Badge kind="ok">closed: requests pass</Badge> : <Badge kind="bad">{s.circuit}: the store is left alone but for probes</Badge>],
+              ["Circuit", s.circuit === "closed" ? <><Badge kind="ok">closed</Badge> requests pass</> : <><Badge kind="bad">{s.circuit}</Badge> the store is left alone but for probes</>],
               ["Since", s.circuit_since ? <Time at={s.circuit_since} relative /> : undefined],
               ["Last success", s.last_success_at ? <Time at={s.last_success_at} relative /> : undefined],
               ["Last error", s.last_error ? <>{s.last_error} (<Time at={s.last_error_at} relative />)</> : undefined],
@@ -102,7 +102,7 @@ function Probing() {
       {probe && (
         <>
           <p role="status">
-            {probe.ok ? <Badge kind="ok">The bucket does all that is needed.</Badge> : <Badge kind="bad">The bucket does not do all that is needed.</Badge>} Its clock is{" "}
+            {probe.ok ? <><Badge kind="ok">well</Badge> The bucket does all that is needed.</> : <><Badge kind="bad">not well</Badge> The bucket does not do all that is needed.</>} Its clock is{" "}
             {Math.abs(probe.skew_seconds) < 1 ? "as here, to a second" : `${duration(Math.abs(probe.skew_seconds))} ${probe.skew_seconds > 0 ? "ahead of" : "behind"} the clock here`}.
           </p>
           <Table label="steps" columns={steps} rows={probe.steps ?? []} rowKey={(s) => s.name} name="steps" />

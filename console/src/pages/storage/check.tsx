@@ -115,10 +115,10 @@ export function Check() {
           <p role="status">
             {damaged ? (
               <>
-                <Badge kind="bad">Records are missing, or damaged.</Badge> Keep the bucket as it is, and what is still in the logs of the brokers; docs/storage.md says what to do.
+                <Badge kind="bad">damaged</Badge> Records are missing, or damaged. Keep the bucket as it is, and what is still in the logs of the brokers; docs/storage.md says what to do.
               </>
             ) : done ? (
-              <Badge kind="ok">All that the catalogue names is there.</Badge>
+              <><Badge kind="ok">well</Badge> All that the catalogue names is there.</>
             ) : null}
           </p>
           <div class="table-scroll" tabIndex={0} role="region" aria-label="objects by what they are">
