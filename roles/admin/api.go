@@ -200,6 +200,11 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}
+	if o.recorder == nil {
+		o.recorder = newRecorder(nil, func() float64 { return 0 })
+	}
+	registerHistory(h, historyAPI{o.recorder})
+	registerEvents(h, eventsAPI{o.Cluster, o.recorder, o.sights})
 	registerMay(h)
 	h.checkRows()
 	h.describe()

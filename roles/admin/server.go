@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -130,6 +131,7 @@ type Options struct {
 	Log     *slog.Logger
 
 	sights      *sightings
+	recorder    *recorder
 	streamPulse pulse // zero: that of stream.go
 }
 
@@ -145,6 +147,8 @@ type Server struct {
 	rows []Row
 	// sights are the problems that the cluster has had, nil: nobody asks for them.
 	sights *sightings
+	// recorder keeps an hour of the cluster, as sights.
+	recorder *recorder
 	// stop ends requests that may take long, so that Close need not wait for them.
 	stop     context.CancelFunc
 	stopping context.Context // ends with stop
@@ -174,7 +178,8 @@ func New(o Options) *Server {
 	}
 	if o.Cluster != nil {
 		s.sights = newSightings()
-		o.sights = s.sights
+		s.recorder = newRecorder(o.Tellers, func() float64 { return float64(o.Cluster.Image().LiveBytes()) })
+		o.sights, o.recorder = s.sights, s.recorder
 		calls := http.NewServeMux()
 		served := registerAPI(calls, o, d, stopping)
 		s.rows = append(served.rows, debugRows()...)
@@ -226,9 +231,10 @@ func httpOnly(config *tls.Config) *tls.Config {
 // Serve answers on the listener until Close.
 func (s *Server) Serve(l net.Listener) error {
 	if s.sights != nil {
-		ended := make(chan struct{})
-		go func() { defer close(ended); s.sights.watch(s.stopping) }() // until Close
-		defer func() { s.stop(); <-ended }()
+		var watching sync.WaitGroup
+		watching.Go(func() { s.sights.watch(s.stopping) })   // until Close
+		watching.Go(func() { s.recorder.watch(s.stopping) }) // the same
+		defer func() { s.stop(); watching.Wait() }()
 	}
 	l = newLimited(l, maxConnections, &s.perAddress)
 	if s.tls != nil {
