@@ -92,7 +92,8 @@ export default function DeployPage() {
             </Button>
           )}
         </div>
-        <ProblemView error={look.error ?? deploy.error} />
+        <ProblemView error={look.error} />
+        <ProblemView error={deploy.error} />
         {plan && <Plan plan={plan} />}
       </Section>
     </Page>

@@ -1,5 +1,6 @@
 // How far long work is: a drain, a decommission, moves of replicas. Nobody keeps it: the metadata
 // say what is left, and the id how much there was.
+import { useEffect, useState } from "preact/hooks";
 import { at } from "../../api";
 import { useGet } from "../../hooks";
 import { Link } from "../../router";
@@ -61,7 +62,10 @@ export function OperationView({ operation: o }: { operation: Operation }) {
 // Progress follows one by its id.
 export function Progress({ id }: { id: string }) {
   const path = at`/api/v1/operations/${id}`;
-  const { data, error, reload } = useGet<Operation>(path, { every: 1 });
+  const [over, setOver] = useState(false);
+  const { data, error, reload } = useGet<Operation>(path, { every: over ? 0 : 1 });
+  const ends = error?.status === 404 || data?.state === "done" || data?.state === "ended";
+  useEffect(() => setOver(ends), [ends]);
   return (
     <>
       <ProblemView error={error} retry={reload} />
