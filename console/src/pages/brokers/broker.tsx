@@ -187,7 +187,7 @@ const columns: Column<Replica>[] = [
 ];
 
 function Partitions({ id }: { id: number }) {
-  const { rows, error, loading, reload } = usePages<Replica>(at`/api/v1/brokers/${id}/replicas`, "replicas", { every: 5 });
+  const { rows, error, loading, reload } = usePages<Replica>(at`/api/v1/brokers/${id}/replicas`, "replicas", { every: 15 });
   if (loading) return <Loading />;
   return (
     <>

@@ -21,7 +21,9 @@ export default function RebalancePage() {
     setError(undefined);
     post<Rebalance>(path, { dry_run: true }).then(setPlan, (thrown) => setError(asProblem(thrown)));
   }, []);
-  useEffect(look, [look]);
+  useEffect(() => {
+    if (may) look();
+  }, [may, look]);
   const moves = plan?.moves ?? [];
   const begin = async () => {
     const began = await post<Rebalance>(path, {});
@@ -40,7 +42,7 @@ export default function RebalancePage() {
       }
       actions={
         <>
-          <Button onClick={look}>Plan anew</Button>
+          {may && <Button onClick={look}>Plan anew</Button>}
           {may && moves.length > 0 && (
             <Button kind="primary" onClick={() => setAsks(true)}>
               Begin the moves…
@@ -64,7 +66,7 @@ export default function RebalancePage() {
           </ul>
         </Section>
       )}
-      {!plan && !error && <Loading what="Planning" />}
+      {!plan && !error && (may ? <Loading what="Planning" /> : <p class="muted">A plan asks for the right to alter the cluster.</p>)}
       {plan && moves.length === 0 && (
         <Empty title="Replicas are spread evenly: nothing is to be moved.">
           <p>What is moving already is not planned anew. A broker that was added is given replicas by a rebalance.</p>

@@ -83,13 +83,17 @@ export default function DeployPage() {
       <Section title="4. Deploy">
         <Check label="Leave it disabled" hint="The version is there, and what is active stays so." checked={disabled} onChange={setDisabled} />
         <div class="actions">
-          <Button busy={look.busy} onClick={look.go}>
-            Dry run
-          </Button>
-          {may && (
-            <Button kind="primary" busy={deploy.busy} onClick={deploy.go}>
-              Deploy
-            </Button>
+          {may ? (
+            <>
+              <Button busy={look.busy} onClick={look.go}>
+                Dry run
+              </Button>
+              <Button kind="primary" busy={deploy.busy} onClick={deploy.go}>
+                Deploy
+              </Button>
+            </>
+          ) : (
+            <span class="muted">A trial before, and a deployment, ask for the right to alter the cluster.</span>
           )}
         </div>
         <ProblemView error={look.error} />

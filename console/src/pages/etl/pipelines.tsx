@@ -20,7 +20,7 @@ export function Pipelines({ mayDeploy }: { mayDeploy: boolean }) {
     <>
       <ProblemView error={error} retry={reload} />
       {rows.length === 0 && !error && (
-        <Empty title="No topic has a module." command={mayDeploy ? undefined : "rustmq admin etl deploy hide-mail --battery mask --topics orders --config @mask.json"}>
+        <Empty title="No topic that you may see has a module." command={mayDeploy ? undefined : "rustmq admin etl deploy hide-mail --battery mask --topics orders --config @mask.json"}>
           <p>Records go into the log as their producers send them. {mayDeploy && <Link href="/etl/deploy">Deploy a module</Link>}</p>
         </Empty>
       )}

@@ -62,7 +62,7 @@ export function Tiers({ bucket }: { bucket: BucketState }) {
         <Table label="brokers" name="brokers" columns={brokers} rows={nodes.data?.nodes ?? []} rowKey={(n) => String(n.broker)} sorted="broker" empty={nodes.loading ? <Loading /> : <Empty title="No broker is in service." />} />
       </Section>
       <Section title="By topic">
-        <Table label="topics" name="topics" columns={topics} rows={all.rows} rowKey={(t) => t.name} filter={(t) => t.name} sorted="-bucket" empty={!all.loading && <Empty title="There is no topic yet." command="rustmq admin topics create NAME" />} />
+        <Table label="topics" name="topics" columns={topics} rows={all.rows} rowKey={(t) => t.name} filter={(t) => t.name} sorted="-bucket" empty={!all.loading && <Empty title="There is no topic that you may see." command="rustmq admin topics create NAME" />} />
       </Section>
     </>
   );
