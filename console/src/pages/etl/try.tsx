@@ -137,7 +137,7 @@ function Sides({ before, after, asHex }: { before: ETLRecord; after: ETLRecord |
   const differs = parts.map((p) => (after ? diffLines(p.before, p.after) : undefined));
   const side = (title: string, text: (i: number) => ComponentChildren) => (
     <div class="side">
-      <h4>{title}</h4>
+      <h3>{title}</h3>
       <dl>
         {parts.map((p, i) => (
           <div key={p.name}>
