@@ -7,12 +7,14 @@ import { routes as controllers } from "./pages/controllers/routes";
 import { routes as etl } from "./pages/etl/routes";
 import { routes as groups } from "./pages/groups/routes";
 import { routes as health } from "./pages/health/routes";
+import { routes as operations } from "./pages/operations/routes";
 import { routes as overview } from "./pages/overview/routes";
 import { routes as security } from "./pages/security/routes";
+import { routes as storage } from "./pages/storage/routes";
 import { routes as topics } from "./pages/topics/routes";
 import type { PageRoute } from "./router";
 
-export const routes: PageRoute[] = [...overview, ...topics, ...groups, ...brokers, ...controllers, ...etl, ...security, ...audit, ...config, ...health];
+export const routes: PageRoute[] = [...overview, ...topics, ...groups, ...brokers, ...controllers, ...operations, ...storage, ...etl, ...security, ...audit, ...config, ...health];
 
 export interface Area {
   path: string;
@@ -27,6 +29,8 @@ export const areas: Area[] = [
   { path: "/groups", title: "Groups", asks: "GET /api/v1/groups" },
   { path: "/brokers", title: "Brokers", asks: "GET /api/v1/brokers" },
   { path: "/controllers", title: "Controllers", asks: "GET /api/v1/controllers" },
+  { path: "/operations", title: "Operations", asks: "GET /api/v1/operations" },
+  { path: "/storage", title: "Storage", asks: "GET /api/v1/storage" },
   { path: "/etl", title: "ETL", asks: "GET /api/v1/etl/modules" },
   { path: "/security", title: "Security" },
   { path: "/audit", title: "Audit", asks: "GET /api/v1/audit" },

@@ -51,13 +51,14 @@ export interface ConfirmProps {
   title: string;
   action: string; // the word on the button
   danger?: boolean;
+  wide?: boolean;
   typed?: string; // what has to be written before it is done, of what destroys
   onConfirm: () => Promise<void>; // the dialog closes after it, or shows what went wrong
   onClose: () => void;
   children?: ComponentChildren; // what will happen
 }
 
-export function Confirm({ title, action, danger, typed, onConfirm, onClose, children }: ConfirmProps) {
+export function Confirm({ title, action, danger, wide, typed, onConfirm, onClose, children }: ConfirmProps) {
   const [text, setText] = useState("");
   const { go, busy, error } = useAction(async () => {
     await onConfirm();
@@ -65,7 +66,7 @@ export function Confirm({ title, action, danger, typed, onConfirm, onClose, chil
   });
   const ready = typed === undefined || text === typed;
   return (
-    <Dialog title={title} onClose={onClose}>
+    <Dialog title={title} wide={wide} onClose={onClose}>
       <Form onSubmit={() => ready && !busy && go()}>
         {children}
         {typed !== undefined && (
