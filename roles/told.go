@@ -19,6 +19,9 @@ func (n *Node) tell(_ context.Context, what string) (any, error) {
 	case admin.TellFigures:
 		return n.counts(), nil
 	}
+	if what == admin.TellCertificates {
+		return nodeDoor{n}.Certificates(), nil
+	}
 	if name, all, is := admin.ModuleAsked(what); is {
 		return n.transforms.told(name, all), nil
 	}

@@ -231,6 +231,18 @@ export interface BucketState {
   where: string;
 }
 
+export interface CertificatesOfNode {
+  certificates: NodeCertificate[] | null;
+  node: number;
+  /** why it does not say: the certificates are left out */
+  unknown?: string;
+}
+
+export interface CertificatesOutputBody {
+  /** the process that answers and the brokers in service, in order of their ids */
+  nodes: CertificatesOfNode[] | null;
+}
+
 export interface ChangesOutputBody {
   /** the last 256, the newest first */
   changes: ConfigChange[] | null;
@@ -358,6 +370,8 @@ export interface ConfigPatch {
   /** keys that go back to their default */
   delete?: string[] | null;
   set?: Record<string, string>;
+  /** change nothing: answer what would, or why it would not be taken */
+  validate_only?: boolean;
 }
 
 export interface ConfigSet {
@@ -473,6 +487,18 @@ export interface Decommission {
   replicas: number;
 }
 
+export interface DeletedBefore {
+  error?: string;
+  /** first offset that can be read from now on; left out: nothing is known to be deleted */
+  log_start?: number;
+  partition: number;
+}
+
+export interface DeletedRecords {
+  /** in the order of the request */
+  partitions: DeletedBefore[] | null;
+}
+
 export interface DiskCost {
   dollars_per_gib_month: number;
   /** of copies to replicas in two other zones */
@@ -510,6 +536,23 @@ export interface ETLChange {
   reason?: string;
   version: number;
   what: string;
+}
+
+export interface ETLCounts {
+  /** batches that an inline module was called for; transactions that were committed for an async one */
+  calls: number;
+  /** calls that failed */
+  failures: number;
+  /** what became of records: dropped, routed, rejected, dead-lettered; of an async module kept, dropped, routed, passed, dead_letter */
+  outcomes: Record<string, number>;
+  /** that it was shown */
+  records: number;
+  /** of an async module: partitions that were begun anew from the last transaction */
+  restarts?: number;
+  /** that its calls took, of an inline module */
+  seconds?: number;
+  /** of an async module: offsets that nobody can read any more */
+  skipped?: number;
 }
 
 export interface ETLDeploy {
@@ -593,6 +636,32 @@ export interface ETLModule {
   versions: ETLVersion[] | null;
 }
 
+export interface ETLNode {
+  broker: number;
+  modules: ETLNodeModule[] | null;
+  unknown?: string;
+}
+
+export interface ETLNodeModule {
+  /** it runs there; false: only what it did is told */
+  active: boolean;
+  /** since the process began; of an async module since it is active there */
+  counts: ETLCounts;
+  /** why it is not ready, or else its last failure */
+  error?: string;
+  /** since it runs here */
+  failures: number;
+  name: string;
+  /** of an async module: those that the process leads */
+  partitions?: ETLPartition[] | null;
+  /** false: records for its topics are refused here, and producers try again */
+  ready: boolean;
+  /** within the window of its error budget there */
+  recent_failures: number;
+  /** that is to run here; it may be another for a moment after a change */
+  version: number;
+}
+
 export interface ETLPartition {
   /** offset of the first record that is to be transformed; -1: not known yet */
   committed: number;
@@ -606,6 +675,14 @@ export interface ETLPartition {
   state: "starting" | "running" | "waiting" | "refused";
   /** left out: the module cannot be run at all */
   topic?: string;
+}
+
+export interface ETLPipeline {
+  /** modules that read the topic behind its producers, each for itself */
+  async: ETLStep[] | null;
+  /** in the order that batches pass them; empty: none */
+  inline: ETLStage[] | null;
+  topic: string;
 }
 
 export interface ETLRecord {
@@ -622,6 +699,40 @@ export interface ETLRollback {
   reason?: string;
   /** left out: the version that was active before */
   to?: number;
+}
+
+export interface ETLStage {
+  /** of the highest priority first; of equal ones by name */
+  modules: ETLStep[] | null;
+  stage: number;
+}
+
+export interface ETLStep {
+  /** it is shown the records alone for which one of its conditions holds */
+  conditional?: boolean;
+  dead_letter_topic?: string;
+  name: string;
+  on_failure: string;
+  /** of an async module */
+  output?: string;
+  priority: number;
+  routes?: string[] | null;
+  /** its error budget is: records meet on_failure in its place, or with an async one wait */
+  spent?: boolean;
+  version: number;
+}
+
+export interface ETLSum {
+  /** brokers that have answered */
+  asked: number;
+  counts: ETLCounts;
+  /** of an async module, if the question is about it alone */
+  lag?: number;
+  name: string;
+  /** brokers on which it is ready */
+  ready: number;
+  /** within the window of its error budget, on the broker that has most: each has a budget of its own */
+  recent_failures: number;
 }
 
 export interface ETLTest {
@@ -686,6 +797,39 @@ export interface ErrorModel {
   title?: string;
   /** A URI reference to human-readable documentation for the error. */
   type?: string;
+}
+
+export interface EtlNodesOutputBody {
+  /** the same by module */
+  modules: ETLSum[] | null;
+  /** the brokers in service, in order of their ids */
+  nodes: ETLNode[] | null;
+}
+
+export interface Evacuation {
+  /** how many replicas the other brokers in service have, before and afterwards */
+  brokers: BrokerReplicas[] | null;
+  /** it has nothing and does not serve: DELETE takes it out of the cluster */
+  forgets: boolean;
+  id: number;
+  /** bytes of these partitions in the bucket, which do not move */
+  kept_bytes: number;
+  /** partitions that others would come to lead */
+  leads: number;
+  /** replicas that others would be given in its place */
+  moves: ReplicaMove[] | null;
+  /** of them, those that a reassignment moves already */
+  moving: number;
+  /** replicas that it has */
+  replicas: number;
+  /** what new replicas would be sent: records that are not in the bucket yet, as leaders say */
+  sent_bytes: number;
+  /** of the broker, as it is listed */
+  state: string;
+  /** partitions that no other broker in service can take */
+  stuck?: string[] | null;
+  /** partitions of which it is not known what would be sent, for their leaders do not say: the first ten */
+  unknown?: string[] | null;
 }
 
 export interface Fault {
@@ -791,9 +935,32 @@ export interface Head {
   seq: number;
 }
 
+export interface History {
+  /** seconds between two points */
+  every: number;
+  /** by name, as many as times: produced_bytes, produced_records, fetched_bytes, requests and uploaded_bytes a second; produce_p50, produce_p99, produce_p999, fetch_p50, fetch_p99, sync_p50 and sync_p99 in seconds; log_bytes, memory_bytes, waiting_bytes, bucket_bytes, connections and brokers */
+  figures: Record<string, (number | null)[] | null>;
+  /** of the points, in seconds since 1970, rising */
+  times: number[] | null;
+}
+
 export interface HistoryOutputBody {
   /** oldest first; the last hundred */
   history: ETLChange[] | null;
+}
+
+export interface LagHistory {
+  /** between two looks */
+  every_seconds: number;
+  group: string;
+  /** in order of time, as the process that answers has seen since it began; where it could not look there is none */
+  points: LagPoint[] | null;
+}
+
+export interface LagPoint {
+  /** of all partitions whose leaders could be asked */
+  lag_records: number;
+  time: string;
 }
 
 export interface Listener {
@@ -805,6 +972,16 @@ export interface Listener {
 export interface Login {
   password: string;
   user: string;
+}
+
+export interface MayInputBody {
+  /** each METHOD /path, and where it is the body that names what the call is about, METHOD /path BODY; without a body it is about anything */
+  calls: string[] | null;
+}
+
+export interface MayOutputBody {
+  /** of each call, in their order: whether its row allows it; false too for what this process does not serve */
+  allowed: boolean[] | null;
 }
 
 export interface Message {
@@ -903,6 +1080,36 @@ export interface NodeCertificatesOutputBody {
   certificates: NodeCertificate[] | null;
 }
 
+export interface NodeFigures {
+  /** its way to the bucket; closed: requests pass */
+  circuit: "closed" | "open" | "half-open";
+  damage?: DamageState;
+  data_dir: string;
+  /** of the disk of its data directory; disk_total_bytes 0: it is not known */
+  disk_free_bytes: number;
+  disk_total_bytes: number;
+  /** of the bucket */
+  last_error?: string;
+  started: string;
+  /** what is not as it should be there, in words */
+  troubles: string[] | null;
+  upload?: UploadState;
+  version: string;
+  wal?: WALState;
+}
+
+export interface NodeReport {
+  broker: number;
+  figures?: NodeFigures;
+  /** why it does not say: the figures are left out */
+  unknown?: string;
+}
+
+export interface NodesOutputBody {
+  /** the brokers in service, in order of their ids */
+  nodes: NodeReport[] | null;
+}
+
 export interface OffsetMove {
   end: number;
   /** left out: nothing is committed */
@@ -982,6 +1189,12 @@ export interface Partition {
   wal_bytes: number;
 }
 
+export interface PartitionBefore {
+  /** offset before which they go; -1: all that are there */
+  before: number;
+  partition: number;
+}
+
 export interface PartitionCount {
   /** partitions the topic has afterwards */
   total: number;
@@ -1002,12 +1215,25 @@ export interface PartitionsTaken {
 export interface PeekedMessages {
   high_watermark: number;
   log_start: number;
+  /** records that were read for it, shown or not: one look reads 32 MiB at most */
+  looked: number;
   /** in order of their offsets */
   messages: Message[] | null;
   /** offset for the next look; high_watermark: there is nothing behind these */
   next: number;
   partition: number;
   topic: string;
+}
+
+export interface PipelinesOutputBody {
+  /** cursor of what comes behind these; left out: nothing does */
+  next?: string;
+  /** of topics that a module is for, in order of their names */
+  pipelines: ETLPipeline[] | null;
+  /** all topics that a module could be for, as far as the caller may describe them */
+  topics: number;
+  /** modules whose specs this version does not know */
+  unknown?: string[] | null;
 }
 
 export interface Probe {
@@ -1107,6 +1333,22 @@ export interface RebalanceRequest {
   dry_run?: boolean;
 }
 
+export interface RecordToSend {
+  headers?: ETLHeader[] | null;
+  key?: string | null;
+  key_base64?: string;
+  /** left out: as producers choose it, by the key; without key each in turn */
+  partition?: number | null;
+  /** RFC 3339; left out: now */
+  timestamp?: string;
+  value?: string | null;
+  value_base64?: string;
+}
+
+export interface RecordsToDelete {
+  partitions: PartitionBefore[] | null;
+}
+
 export interface RefusedState {
   /** of the last one */
   error: string;
@@ -1162,6 +1404,13 @@ export interface RequestCount {
 export interface ResetTopic {
   /** none: all */
   partitions?: number[] | null;
+  topic: string;
+}
+
+export interface SentRecord {
+  offset: number;
+  partition: number;
+  timestamp: string;
   topic: string;
 }
 
@@ -1242,6 +1491,27 @@ export interface Topic {
   records: number;
   replication_factor: number;
   wal_bytes: number;
+}
+
+export interface TopicConfig {
+  /** the config of brokers that is its default */
+  broker_key?: string;
+  /** what it goes back to when it is deleted from the topic */
+  default: string;
+  doc: string;
+  /** it is said when the topic is made, and stays */
+  fixed?: boolean;
+  key: string;
+  /** where that comes from: it was set on the topic; on all brokers as their default; the configuration of the process that answers; nothing was said */
+  source: "topic" | "cluster" | "node" | "default";
+  type: "boolean" | "int" | "long" | "double" | "string" | "list";
+  /** that is in effect */
+  value: string;
+}
+
+export interface TopicConfigsOutputBody {
+  /** in order of their keys */
+  configs: TopicConfig[] | null;
 }
 
 export interface TopicsOutputBody {

@@ -67,6 +67,10 @@ func (b *Broker) operatorRequest(key int16) func(context.Context, []byte) ([]byt
 		return own(func(_ context.Context, q []partitionNamed) ([]Holding, error) { return b.holdingsHere(q), nil })
 	case peerPeek:
 		return own(b.peekHere)
+	case peerOperatorSend:
+		return own(b.sendHere)
+	case peerOperatorTrim:
+		return own(b.trimHere)
 	case peerOperatorGroups:
 		return own(func(ctx context.Context, _ struct{}) ([]GroupSummary, error) { return b.ListGroups(ctx) })
 	case peerOperatorGroup:

@@ -46,6 +46,8 @@ const (
 	peerOperatorProducer
 	peerOperatorAppend
 	peerTold
+	peerOperatorSend
+	peerOperatorTrim
 	peerEnd // of these requests
 
 	firstOperatorRequest = peerHoldings
