@@ -1419,6 +1419,8 @@ export interface Session {
   csrf_token?: string;
   /** of the session that has begun, at the latest */
   ends?: string;
+  /** the server asks nobody who calls: there are no sessions */
+  open?: boolean;
   principal: string;
   read_only?: boolean;
   /** it may do everything */
