@@ -131,8 +131,8 @@ type Options struct {
 	Log     *slog.Logger
 
 	sights      *sightings
-	lags        *lagHistory
 	recorder    *recorder
+	lags        *lagHistory
 	streamPulse pulse // zero: that of stream.go
 }
 
@@ -148,9 +148,9 @@ type Server struct {
 	rows []Row
 	// sights are the problems that the cluster has had, nil: nobody asks for them.
 	sights *sightings
-	lags   *lagHistory // of groups; nil: nobody asks for it
 	// recorder keeps an hour of the cluster, as sights.
 	recorder *recorder
+	lags     *lagHistory // of groups; nil: nobody asks for it
 	// stop ends requests that may take long, so that Close need not wait for them.
 	stop     context.CancelFunc
 	stopping context.Context // ends with stop
