@@ -54,8 +54,8 @@ after(async () => {
 });
 
 // Side by side: each has names of its own. What disturbs the others comes behind them.
-const together = ['./shell.mjs', './session.mjs', './docs.mjs', './security.mjs', './hostile.mjs'];
-const alone = [];
+const together = ['./shell.mjs', './session.mjs', './docs.mjs', './security.mjs', './hostile.mjs', './nodes.mjs'];
+const alone = ['./drains.mjs'];
 const load = (files) => Promise.all(files.map(async (file) => (await import(file)).default));
 const [beside, behind] = await Promise.all([load(together), load(alone)]);
 describe('pages', { concurrency: 4 }, () => { for (const add of beside) add(suite); });

@@ -11,7 +11,7 @@ export function SpecEditor({ text, onText, example }: { text: string; onText: (t
   const error = "error" in parsed ? parsed.error : undefined;
   return (
     <>
-      <div class="actions" role="group" aria-label="How the spec is shown">
+      <div class="actions" role="group" aria-label="Form or JSON">
         <Button small pressed={!asJSON} onClick={() => setJSON(false)}>
           Form
         </Button>
