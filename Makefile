@@ -14,10 +14,10 @@ TAGS      := grpcnotrace
 export GOFLAGS := -trimpath -tags=$(TAGS)
 MODULES   := . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench
 TOOLS     := build/tools
-SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api batteries packages
+SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api console batteries packages
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-debug demo test test-rust lint vuln generate man site batteries bench suites soak release release-check image clean $(addprefix suite-,$(SUITES)) prerequisites
+.PHONY: help build build-debug console demo test test-rust lint vuln generate man site batteries bench suites soak release release-check image clean $(addprefix suite-,$(SUITES)) prerequisites
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,14 @@ prerequisites:
 	@scripts/prerequisites.sh
 
 build: prerequisites ## Build bin/rustmq (release: trimmed paths, no symbols)
+	@scripts/console.sh maybe
 	$(GO) build -ldflags '-s -w $(LDFLAGS)' -o bin/rustmq .
 
 build-debug: prerequisites ## Build bin/rustmq with symbols, no inlining, race detector
 	$(GO) build -race -gcflags 'all=-N -l' -ldflags '$(LDFLAGS)' -o bin/rustmq .
+
+console: ## Build the web console into console/dist, for make build (Node 20 or newer)
+	@scripts/console.sh
 
 demo: build ## Produce over QUIC, consume over TCP, kill -9, prove that nothing acked was lost
 	@scripts/demo.sh
@@ -63,7 +67,7 @@ bench: prerequisites ## Measure against peers and floors; writes bench/results a
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time
-	@scripts/suites.sh compat,seeds,fuzz chaos sdk+batteries buckets+docs+api+mutants+packages
+	@scripts/suites.sh compat,seeds,fuzz chaos sdk+batteries buckets+docs+api+mutants console+packages
 
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*

@@ -2,6 +2,8 @@ module rustmq.dev/rustmq
 
 go 1.26.0
 
+ignore ./console/node_modules
+
 require (
 	cloud.google.com/go/storage v1.67.0
 	github.com/Azure/azure-sdk-for-go/sdk/azcore v1.23.1

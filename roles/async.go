@@ -15,6 +15,7 @@ import (
 // of other brokers in. They reach brokers by a door of their own (docs/design/0024).
 func (n *Node) openAsync() {
 	serve := func(c net.Conn) { n.kafka.ServeConn(c, broker.InsideInfo()) }
+	n.broker.ServeInside(serve)
 	if n.peers != nil {
 		n.peers.asked.AttachConns(func(_ rpc.PeerBroker, c net.Conn) { serve(c) }, n.noDoorInside())
 	}

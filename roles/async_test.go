@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -196,6 +197,10 @@ func TestAsyncTransformsGoFromTopicToTopic(t *testing.T) {
 			}
 		}
 	}
+	eventually(t, "what was done is counted", func() bool {
+		is := node.Async().Counts()["m"]
+		return is != nil && is.Transactions > 0 && maps.Equal(is.Records, map[string]uint64{"kept": 4, "dropped": 1, "routed": 1, "dead_letter": 3})
+	})
 	if n := failures.Load(); n != 2 { // the trap, and the route that is not allowed
 		t.Errorf("%d failures are told", n)
 	}

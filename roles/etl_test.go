@@ -155,6 +155,16 @@ func TestModulesOfACluster(t *testing.T) {
 		}
 	}
 	c.deadLetters(3)
+	var told struct {
+		Nodes   []admin.ETLNode
+		Modules []admin.ETLSum
+	}
+	if c.fetch(2, "/api/v1/etl/nodes?module=m", &told); len(told.Nodes) != 3 || len(told.Modules) != 1 {
+		t.Fatalf("%+v", told)
+	}
+	if m := told.Modules[0]; m.Ready != 3 || m.Asked != 3 || m.Counts.Calls < 12 || m.Counts.Records < 12 || m.Counts.Outcomes["dropped"] < 3 || m.Counts.Outcomes["dead-lettered"] < 3 || m.Counts.Seconds <= 0 {
+		t.Errorf("what the module did is told as %+v", m)
+	}
 
 	// A node starts without the bucket, and has the module.
 	bucket := filepath.Join(c.dir, "bucket")

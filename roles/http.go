@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"rustmq.dev/rustmq/console"
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/storage"
 )
@@ -38,6 +39,7 @@ func (n *Node) openHTTP() error {
 		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
 	}
 	if n.servesAPI() {
+		options.Console = console.Handler()
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
 		options.Brokers, options.Controllers = n.door, n.door
 		options.Configuration = n
@@ -49,10 +51,10 @@ func (n *Node) openHTTP() error {
 		options.Transforms = n.transforms
 		options.Bucket, options.Node = bucketDoor{n}, nodeDoor{n}
 		if n.broker != nil {
-			options.Groups, options.AuditLog, options.Holdings, options.Messages = n.broker, n.broker, n.broker, n.broker
+			options.Groups, options.AuditLog, options.Holdings, options.Messages, options.Tellers = n.broker, n.broker, n.broker, n.broker, n.broker
 		} else if n.peers != nil {
 			front := n.openFront()
-			options.Groups, options.AuditLog, options.Holdings, options.Messages = front, front, front, front
+			options.Groups, options.AuditLog, options.Holdings, options.Messages, options.Tellers = front, front, front, front, front
 		}
 	}
 	if n.store != nil {

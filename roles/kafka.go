@@ -153,6 +153,7 @@ func (n *Node) serveKafka(bound []sockets) error {
 		},
 	})
 	counts.inUse = n.kafka.InUse
+	n.kafkaCounts.Store(counts)
 	n.metrics.MustRegister(counts)
 	var secure *tls.Config
 	if bound[0].udp != nil || network.TLS == "on" {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Remakes every generated file: protobuf code, docs/configuration.md,
 # docs/cost.md, docs/performance.md, docs/kafka-compatibility.md, docs/kafka-authorisation.md,
-# docs/admin-authorisation.md, docs/reference/cli.md, docs/reference/metrics.md, docs/formats.md and
+# docs/admin-authorisation.md, console/src/types.ts, docs/reference/cli.md, docs/reference/metrics.md, docs/formats.md and
 # docs/diagrams. CI compares the
 # result with what is committed.
 set -euo pipefail
@@ -13,6 +13,7 @@ go run ./roles/cost/document >docs/cost.md
 go run ./roles/compatibility/document >docs/kafka-compatibility.md
 go run ./roles/compatibility/document authorisation >docs/kafka-authorisation.md
 go run ./roles/admin/document >docs/admin-authorisation.md
+go run ./roles/admin/document types >console/src/types.ts
 go run ./roles/metricsdocument >docs/reference/metrics.md
 go run ./roles/reference >docs/reference/cli.md
 scripts/formats.sh >docs/formats.md

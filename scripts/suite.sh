@@ -13,6 +13,8 @@
 #            CONTRIBUTING and docs/ as written, from an empty directory to a cluster that has failed
 #            and is well again; what Prometheus says of deploy/monitoring
 #   api      the admin API called by its own document, with what that allows and what it does not
+#   console  the web console in Debian's Chromium, against a secured cluster of three nodes: every
+#            page and action, axe, outages; ONLY=text runs the tests of that name
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
 #   packages  a release, twice; the Debian package and the image's root, installed and run; the
@@ -168,6 +170,11 @@ packages() {
 	rm -f "$chart"
 	[ $failed = 0 ] || { echo "suite packages failed"; exit 1; }
 }
+console() {
+	command -v node >/dev/null || lacking "Node is not installed"
+	command -v chromium >/dev/null && [ -d build/console/node_modules/playwright-core ] || lacking "Chromium or what drives it is not installed (scripts/deps.sh)"
+	node --test-reporter=spec test/console/main.mjs bin/rustmq build/console
+}
 batteries() {
 	[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] || lacking "Debian's Rust for wasm32 is not installed (scripts/deps.sh)"
 	scripts/batteries.sh check
@@ -184,7 +191,7 @@ sdk() {
 	test/compat/sdk/interchange.sh bin/rustmq build/sdk/go build/rust/debug/examples/interchange build
 }
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | sdk | docs | api | batteries | packages | hour | seeds) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | sdk | docs | api | console | batteries | packages | hour | seeds) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

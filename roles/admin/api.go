@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -112,6 +113,8 @@ type (
 	ConfigPatch struct {
 		Set    map[string]string `json:"set,omitempty"`
 		Delete []string          `json:"delete,omitempty" doc:"keys that go back to their default"`
+
+		ValidateOnly bool `json:"validate_only,omitempty" doc:"change nothing: answer what would, or why it would not be taken"`
 	}
 	alterInput struct {
 		Name string `path:"name" maxLength:"249"`
@@ -146,7 +149,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	config.Transformers = append(config.Transformers, withoutSecrets)
 	a := api{cluster: o.Cluster, partition: o.Partition, holdings: o.Holdings, ackBeforeSync: o.AckBeforeSync}
 	h := &routes{API: humago.New(mux, config), audit: o.Audit}
-	h.asks = o.Access != nil
+	h.asks, h.streams = o.Access != nil, newStreams(d, stopping)
 	if h.audit == nil {
 		h.audit = audit.Discard
 	}
@@ -156,12 +159,13 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	route(h, http.MethodGet, "/api/v1/topics", whoever[listInput]("topics that the caller may not describe are left out; configurations are shown of those of which it may describe them (DescribeConfigs)"), a.list)
 	route(h, http.MethodPost, "/api/v1/topics", to(func(in *createInput) string { return in.Body.Name }, need{acl.Create, acl.Topic}).or(need{acl.Create, acl.Cluster}).act("topic.create").saying(toldTopic).unless(func(in *createInput) bool { return in.Body.ValidateOnly }), a.create, withStatus(http.StatusCreated))
 	route(h, http.MethodGet, "/api/v1/topics/{name}", topic(acl.Describe).noting("configurations are shown to who may describe them (DescribeConfigs)"), a.describe)
-	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch).tagged(func(in *alterInput) string { return a.topicTag(in.Name) }), a.alter)
+	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch).unless(func(in *alterInput) bool { return in.Body.ValidateOnly }).tagged(func(in *alterInput) string { return a.topicTag(in.Name) }), a.alter)
+	route(h, http.MethodGet, "/api/v1/topics/{name}/configs", topic(acl.DescribeConfigs), topicConfigsAPI{o.Cluster, o.Configuration}.list)
 	route(h, http.MethodDelete, "/api/v1/topics/{name}", topic(acl.Delete).act("topic.delete"), a.delete)
 	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions").saying(func(in *partitionsInput) string { return fmt.Sprintf("partitions=%d", in.Body.Total) }).tagged(func(in *partitionsInput) string { return a.topicTag(in.Name) }), a.addPartitions)
 	route(h, http.MethodGet, "/api/v1/topics/{name}/partitions", to(func(in *partitionsQuery) string { return in.Name }, need{acl.Describe, acl.Topic}), a.listPartitions)
 	if o.Messages != nil {
-		registerMessages(h, messagesAPI{o.Messages})
+		registerMessages(h, messagesAPI{o.Cluster, o.Messages, new(atomic.Uint32)})
 	}
 	registerQuotas(h, a)
 	registerACLs(h, aclsAPI{o.Cluster, o.Authorization})
@@ -169,9 +173,11 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	registerTokens(h, tokensAPI{o.Cluster})
 	if d != nil && d.sessions != nil {
 		registerSessions(h, sessionsAPI{d})
+	} else {
+		registerNoSession(h)
 	}
 	if o.Brokers != nil {
-		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers})
+		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers, o.Holdings})
 		registerOperations(h, operationsAPI{o.Cluster})
 	}
 	if o.Controllers != nil {
@@ -180,7 +186,10 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerBackup(h, backupAPI{o.Cluster, o.Backup})
 	}
 	if o.Node != nil {
-		registerNode(h, nodeAPI{o.Node})
+		registerNode(h, nodeAPI{o.Node, o.Tellers})
+	}
+	if o.Tellers != nil {
+		registerNodes(h, nodesAPI{o.Tellers})
 	}
 	if o.Configuration != nil {
 		registerConfig(h, configAPI{o.Cluster, o.Configuration})
@@ -189,14 +198,20 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerAudit(h, auditAPI{o.AuditLog})
 	}
 	if o.Groups != nil {
-		registerGroups(h, groupsAPI{o.Groups})
+		registerGroups(h, groupsAPI{o.Groups, o.lags})
 	}
 	if o.Transforms != nil {
-		registerETL(h, etlAPI{o.Cluster, o.Transforms, time.Now, make(chan struct{}, maxTrials)})
+		registerETL(h, etlAPI{o.Cluster, o.Transforms, o.Tellers, time.Now, make(chan struct{}, maxTrials)})
 	}
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}
+	if o.recorder == nil {
+		o.recorder = newRecorder(nil, func() float64 { return 0 })
+	}
+	registerHistory(h, historyAPI{o.recorder})
+	registerEvents(h, eventsAPI{o.Cluster, o.recorder, o.sights})
+	registerMay(h)
 	h.checkRows()
 	h.describe()
 	return h
@@ -304,10 +319,24 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 	}
 	change := topicChange(in.Name, in.Body)
 	change.Conditional, change.Version = conditionOf(ctx) != "", t.ConfigVersion
-	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{change}, false)[0]; err != nil {
+	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{change}, in.Body.ValidateOnly)[0]; err != nil {
 		return nil, problem(err)
 	}
-	return a.describe(ctx, &topicName{in.Name})
+	out, err := a.describe(ctx, &topicName{in.Name})
+	if err == nil && in.Body.ValidateOnly {
+		out.Body.Configs = changed(out.Body.Configs, in.Body)
+	}
+	return out, err
+}
+
+// changed is what a topic that has set would have set.
+func changed(set map[string]string, p ConfigPatch) map[string]string {
+	out := maps.Clone(set)
+	maps.Copy(out, p.Set)
+	for _, key := range p.Delete {
+		delete(out, key)
+	}
+	return out
 }
 
 func (a api) delete(ctx context.Context, in *topicName) (*struct{}, error) {

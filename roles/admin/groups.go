@@ -40,10 +40,14 @@ type (
 		Body  broker.OffsetReset
 	}
 	resetOutput struct{ Body *broker.OffsetPlan }
+	lagOutput   struct{ Body LagHistory }
 )
 
 // groupsAPI is /api/v1/groups.
-type groupsAPI struct{ groups Groups }
+type groupsAPI struct {
+	groups Groups
+	lags   *lagHistory
+}
 
 func registerGroups(h *routes, a groupsAPI) {
 	group := func(op acl.Operation) access[groupName] {
@@ -51,6 +55,7 @@ func registerGroups(h *routes, a groupsAPI) {
 	}
 	route(h, http.MethodGet, "/api/v1/groups", whoever[PageQuery]("groups that the caller may not describe are left out, unless it may describe the cluster"), a.list)
 	route(h, http.MethodGet, "/api/v1/groups/{group}", group(acl.Describe).noting("topics that the caller may not describe are left out"), a.describe)
+	route(h, http.MethodGet, "/api/v1/groups/{group}/lag", group(acl.Describe).noting("of all topics of the group"), a.lag)
 	route(h, http.MethodDelete, "/api/v1/groups/{group}", group(acl.Delete).act("group.delete"), a.delete)
 	route(h, http.MethodPost, "/api/v1/groups/{group}/reset-offsets", to(func(in *resetInput) string { return in.Group }, need{acl.Read, acl.Group}).noting("and read on each topic whose offsets are to be set").act("group.reset-offsets").saying(toldReset).unless(func(in *resetInput) bool { return !in.Body.Execute }), a.reset)
 }
@@ -98,6 +103,11 @@ func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, e
 		m.Assigned = slices.DeleteFunc(m.Assigned, func(p broker.PartitionsTaken) bool { return !who.may(acl.Describe, acl.Topic, p.Topic) })
 	}
 	return &groupOutput{d}, nil
+}
+
+// lag has no points of a group that was not seen in the last hour.
+func (a groupsAPI) lag(_ context.Context, in *groupName) (*lagOutput, error) {
+	return &lagOutput{LagHistory{in.Group, lagEvery.Seconds(), a.lags.points(in.Group)}}, nil
 }
 
 func (a groupsAPI) delete(ctx context.Context, in *groupName) (*struct{}, error) {

@@ -5,20 +5,20 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
-
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/security/acl"
 )
 
-// Messages shows records of partitions, wherever they are led. Errors about the request or the
-// partition are [*broker.GroupError].
+// Messages shows records of partitions, sends some, and deletes them, wherever they are led.
+// Errors about the request or the partition are [*broker.GroupError].
 type Messages interface {
 	Peek(context.Context, broker.PeekRequest) (*broker.Peeked, error)
+	SendRecord(context.Context, broker.NewRecord) (*broker.SentRecord, error)
+	TrimRecords(context.Context, broker.TrimRequest) (logStart int64, err error)
 }
 
 // messagesClock is what times of messages are written in.
@@ -44,6 +44,7 @@ type PeekedMessages struct {
 	LogStart      int64     `json:"log_start"`
 	HighWatermark int64     `json:"high_watermark"`
 	Next          int64     `json:"next" doc:"offset for the next look; high_watermark: there is nothing behind these"`
+	Looked        int       `json:"looked" doc:"records that were read for it, shown or not: one look reads 32 MiB at most"`
 	Messages      []Message `json:"messages" doc:"in order of their offsets"`
 }
 
@@ -56,18 +57,25 @@ type (
 		Time      time.Time `query:"time" doc:"RFC 3339: the first record that is not older"`
 		Limit     int       `query:"limit" minimum:"1" maximum:"1000" default:"20" doc:"records at most"`
 		MaxBytes  int       `query:"max_bytes" minimum:"1" maximum:"1048576" default:"262144" doc:"bytes of keys, values and headers at most, of which the first record takes what it needs up to 64 KiB each"`
+		matchQuery
 	}
 	messagesOutput struct{ Body PeekedMessages }
 )
 
-type messagesAPI struct{ messages Messages }
+type messagesAPI struct {
+	cluster  Cluster
+	messages Messages
+	next     *atomic.Uint32 // of records without key, which go to each partition in turn
+}
 
 func registerMessages(h *routes, a messagesAPI) {
 	route(h, http.MethodGet, "/api/v1/topics/{name}/messages", to(func(in *messagesInput) string { return in.Name }, need{acl.Read, acl.Topic}).noting("some records of one partition; no offset is committed"), a.peek)
+	route(h, http.MethodPost, "/api/v1/topics/{name}/records", to(func(in *sendInput) string { return in.Name }, need{acl.Write, acl.Topic}).act("topic.produce").saying(toldRecord), a.produce, withStatus(http.StatusCreated))
+	route(h, http.MethodPost, "/api/v1/topics/{name}/delete-records", to(func(in *trimInput) string { return in.Name }, need{acl.Delete, acl.Topic}).act("topic.delete-records").saying(toldTrim), a.trim)
 }
 
 func (a messagesAPI) peek(ctx context.Context, in *messagesInput) (*messagesOutput, error) {
-	q := broker.PeekRequest{Topic: in.Name, Partition: in.Partition, From: in.From, Limit: in.Limit, Bytes: in.MaxBytes}
+	q := broker.PeekRequest{Topic: in.Name, Partition: in.Partition, From: in.From, Limit: in.Limit, Bytes: in.MaxBytes, Match: in.match()}
 	switch timed := !in.Time.IsZero(); {
 	case timed && in.Offset >= 0:
 		return nil, badRequest(errors.New("offset and time: give one of them"))
@@ -81,7 +89,7 @@ func (a messagesAPI) peek(ctx context.Context, in *messagesInput) (*messagesOutp
 		return nil, messagesProblem(err)
 	}
 	out := &messagesOutput{PeekedMessages{
-		Topic: in.Name, Partition: in.Partition, LogStart: is.LogStart, HighWatermark: is.HighWatermark, Next: is.Next, Messages: []Message{},
+		Topic: in.Name, Partition: in.Partition, LogStart: is.LogStart, HighWatermark: is.HighWatermark, Next: is.Next, Looked: is.Looked, Messages: []Message{},
 	}}
 	for i := range is.Records {
 		out.Body.Messages = append(out.Body.Messages, shownMessage(in.Partition, &is.Records[i]))
@@ -119,17 +127,4 @@ func wholeRunes(b []byte, whole int) []byte {
 		}
 	}
 	return b
-}
-
-// messagesProblem turns an error of a look into an HTTP one.
-func messagesProblem(err error) error {
-	if refused, ok := errors.AsType[*broker.GroupError](err); ok {
-		switch refused.Code {
-		case kerr.OffsetOutOfRange:
-			return huma.NewError(http.StatusRequestedRangeNotSatisfiable, err.Error())
-		case kerr.InvalidRecord:
-			return huma.NewError(http.StatusUnprocessableEntity, err.Error())
-		}
-	}
-	return groupProblem(err)
 }

@@ -8,8 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
-	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Limits of the HTTP server, each against a client that never ends.
@@ -89,6 +87,8 @@ type Options struct {
 	Partition func(storage.PartitionID) (PartitionState, bool)
 	// Holdings asks the leaders of partitions what they hold; nil: only Partition is asked.
 	Holdings Holdings
+	// Tellers asks the brokers what is of their processes, and serves /api/v1/nodes beside Cluster; nil: it cannot.
+	Tellers Tellers
 	// Messages serves /api/v1/topics/{name}/messages, beside Cluster, when it is not nil.
 	Messages Messages
 	// Node is what the process knows of itself, and serves /api/v1/node beside Cluster; nil: nothing
@@ -105,6 +105,8 @@ type Options struct {
 	// Image is the metadata that callers are judged by, where there is no Cluster; nil: what
 	// Cluster has.
 	Image func() *metadata.Image
+	// Console is what a browser finds at any path that is nothing else; nil: nothing.
+	Console http.Handler
 	// Logs is what /debug/logs tells; nil: nothing is kept.
 	Logs LogLines
 	// Access is who may call /api/v1; nil: whoever reaches the server, which is not asked.
@@ -131,7 +133,10 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
-	sights *sightings
+	sights      *sightings
+	recorder    *recorder
+	lags        *lagHistory
+	streamPulse pulse // zero: that of stream.go
 }
 
 // Server is the HTTP side of a process.
@@ -146,6 +151,9 @@ type Server struct {
 	rows []Row
 	// sights are the problems that the cluster has had, nil: nobody asks for them.
 	sights *sightings
+	// recorder keeps an hour of the cluster, as sights.
+	recorder *recorder
+	lags     *lagHistory // of groups; nil: nobody asks for it
 	// stop ends requests that may take long, so that Close need not wait for them.
 	stop     context.CancelFunc
 	stopping context.Context // ends with stop
@@ -170,9 +178,17 @@ func New(o Options) *Server {
 	mux.Handle("GET "+readyPath, d.briefs(readiness(o)))
 	s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
 	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), s.rates, d.now))
+	if o.Console != nil {
+		mux.Handle("/", o.Console)
+	}
 	if o.Cluster != nil {
 		s.sights = newSightings()
-		o.sights = s.sights
+		s.recorder = newRecorder(o.Tellers, func() float64 { return float64(o.Cluster.Image().LiveBytes()) })
+		o.sights, o.recorder = s.sights, s.recorder
+		if o.Groups != nil {
+			s.lags = newLagHistory(o.Groups)
+			o.lags = s.lags
+		}
 		calls := http.NewServeMux()
 		served := registerAPI(calls, o, d, stopping)
 		s.rows = append(served.rows, debugRows()...)
@@ -223,10 +239,14 @@ func httpOnly(config *tls.Config) *tls.Config {
 
 // Serve answers on the listener until Close.
 func (s *Server) Serve(l net.Listener) error {
+	var looks sync.WaitGroup // until Close
+	defer func() { s.stop(); looks.Wait() }()
 	if s.sights != nil {
-		ended := make(chan struct{})
-		go func() { defer close(ended); s.sights.watch(s.stopping) }() // until Close
-		defer func() { s.stop(); <-ended }()
+		looks.Go(func() { s.sights.watch(s.stopping) })
+		looks.Go(func() { s.recorder.watch(s.stopping) })
+	}
+	if s.lags != nil {
+		looks.Go(func() { s.lags.watch(s.stopping) })
 	}
 	l = newLimited(l, maxConnections, &s.perAddress)
 	if s.tls != nil {
@@ -294,29 +314,6 @@ func readiness(o Options) http.Handler {
 	})
 }
 
-// refuseBrowsers turns away what a page of another site can make a browser
-// send: requests with an Origin, and names that were rebound to an address of
-// this machine (DNS rebinding). Over TLS a name that is rebound is none of the certificate.
-// What watches a server that others can reach may call it
-// by whatever name it has there: whoever reaches it reads the same. Where there are sessions, the
-// API is called by pages of this server too.
-func (d *door) refuseBrowsers(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		watched := d.o.Reachable && (r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath)
-		ours := d.o.Access != nil && strings.HasPrefix(r.URL.Path, "/api/v1/") && d.sameOrigin(r)
-		switch {
-		case len(r.Header.Values("Origin")) > 0 && !guard.Check("admin.foreign-origin", ours):
-			http.Error(w, "requests from pages of other sites are refused: call the server without an Origin header", http.StatusForbidden)
-		case !watched && d.o.TLS == nil && !d.o.isOwn(r.Host):
-			http.Error(w, fmt.Sprintf("Host %q is neither an address nor a name that this server knows for its own, and may be the page of another site: "+
-				"call it by address, or by network.advertised_host", r.Host), http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
 // briefs has a probe tell strangers no more than whether all is well, where the API asks who
 // calls: what it says besides names files and addresses.
 func (d *door) briefs(probe http.Handler) http.Handler {
@@ -349,18 +346,3 @@ type verdictOnly struct {
 func (v *verdictOnly) Header() http.Header         { return v.header }
 func (v *verdictOnly) Write(b []byte) (int, error) { return len(b), nil }
 func (v *verdictOnly) WriteHeader(status int)      { v.status = status }
-
-// isOwn reports whether the Host of a request cannot have been rebound: an address, or
-// a name of this server.
-func (o Options) isOwn(hostPort string) bool {
-	host, _, err := net.SplitHostPort(hostPort)
-	if err != nil {
-		host = strings.TrimSuffix(strings.TrimPrefix(hostPort, "["), "]")
-	}
-	if net.ParseIP(host) != nil {
-		return true
-	}
-	host = strings.TrimSuffix(host, ".")
-	own := func(name string) bool { return name != "" && strings.EqualFold(host, strings.TrimSuffix(name, ".")) }
-	return own("localhost") || slices.ContainsFunc(o.Names, own)
-}

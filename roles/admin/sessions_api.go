@@ -24,6 +24,7 @@ type Session struct {
 	Principal string     `json:"principal"`
 	Super     bool       `json:"super,omitempty" doc:"it may do everything"`
 	ReadOnly  bool       `json:"read_only,omitempty"`
+	Open      bool       `json:"open,omitempty" doc:"the server asks nobody who calls: there are no sessions"`
 	CSRFToken string     `json:"csrf_token,omitempty" doc:"for the header X-CSRF-Token of calls that change something, by the cookie"`
 	Ends      *time.Time `json:"ends,omitempty" doc:"of the session that has begun, at the latest"`
 }
@@ -48,6 +49,13 @@ func registerSessions(h *routes, a sessionsAPI) {
 	route(h, http.MethodDelete, sessionPath, whoever[struct{}]("it ends the session that calls").act("session.end"), a.end)
 }
 
+// registerNoSession answers who it is where nobody is asked.
+func registerNoSession(h *routes) {
+	route(h, http.MethodGet, sessionPath, whoever[struct{}](""), func(context.Context, *struct{}) (*sessionOutput, error) {
+		return &sessionOutput{CacheControl: "no-store", Body: Session{Principal: anonymousPrincipal, Super: true, Open: true}}, nil
+	})
+}
+
 // cookie is that of a session; without text it takes it away.
 func (a sessionsAPI) cookie(text string) []http.Cookie {
 	c := http.Cookie{Name: sessionCookie, Value: text, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}
@@ -69,7 +77,11 @@ func (a sessionsAPI) begin(ctx context.Context, in *loginInput) (*sessionOutput,
 	if refused := a.password(ctx, &who, a.client(&who), credential{user: in.Body.User, password: in.Body.Password}); refused != nil {
 		a.turnedAway(ctx, nil, sessionPath, refused)
 		a.log.Info("a login was refused", "remote", who.host.String(), "user", visible(in.Body.User), "reason", visible(refused.Error()))
-		return nil, huma.NewError(refused.status, refused.detail)
+		err := error(huma.NewError(refused.status, refused.detail))
+		if refused.status == http.StatusTooManyRequests {
+			err = huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"1"}})
+		}
+		return nil, err
 	}
 	if !known {
 		return nil, huma.NewError(http.StatusUnauthorized, unknown(nil).detail)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 
@@ -69,6 +70,7 @@ type Broker struct {
 	verifier      transactionVerifier
 	groupMarkers  [coordinatorPartitions]atomic.Int64 // under way to the groups
 	peerMemory    atomic.Int64                        // of requests of other brokers that are being served, decoded
+	inside        atomic.Pointer[func(net.Conn)]      // serves connections of this broker to itself
 	peeks         chan struct{}                       // holds a token for each look that is under way
 	throttle      *throttle
 	transforms    *transforms

@@ -67,6 +67,10 @@ func (b *Broker) operatorRequest(key int16) func(context.Context, []byte) ([]byt
 		return own(func(_ context.Context, q []partitionNamed) ([]Holding, error) { return b.holdingsHere(q), nil })
 	case peerPeek:
 		return own(b.peekHere)
+	case peerOperatorSend:
+		return own(b.sendHere)
+	case peerOperatorTrim:
+		return own(b.trimHere)
 	case peerOperatorGroups:
 		return own(func(ctx context.Context, _ struct{}) ([]GroupSummary, error) { return b.ListGroups(ctx) })
 	case peerOperatorGroup:
@@ -92,6 +96,8 @@ func (b *Broker) operatorRequest(key int16) func(context.Context, []byte) ([]byt
 		return own(func(ctx context.Context, q auditAppend) (storage.Offset, error) {
 			return b.appendForeignAudit(ctx, q.Batch)
 		})
+	case peerTold:
+		return own(b.tell)
 	case peerOperatorHeads:
 		return own(func(ctx context.Context, _ struct{}) (is answeredHeads, err error) {
 			is.Heads, is.Unasked = b.AuditHeads(ctx)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/rpc"
 )
@@ -26,6 +28,7 @@ const (
 	peeksAtOnce  = 4
 	peekWait     = 8 * time.Second // for the bucket, and for a place among those
 	peekHeaders  = 100             // of one record that are shown
+	peekRecord   = 64              // what reading one takes beside its bytes, in bytes
 )
 
 // PeekRequest asks for some records of a partition. From the offset on, if From is
@@ -38,6 +41,35 @@ type PeekRequest struct {
 	Value     int64  `json:"value"`
 	Limit     int    `json:"limit"` // records, 1 to MaxPeekRecords
 	Bytes     int    `json:"bytes"` // 1 to MaxPeekBytes
+
+	// Match is which records are shown; those that are not are passed over, and count for
+	// nothing in Limit and Bytes.
+	Match PeekMatch `json:"match,omitzero"`
+	// Skips passes over batches that cannot be shown, which else end the look with an error.
+	Skips bool `json:"skips,omitempty"`
+}
+
+// PeekMatch is what records have that are looked for. The zero one takes all.
+type PeekMatch struct {
+	Key    []byte `json:"key,omitempty"`    // somewhere in the key; empty: whatever it has, null too
+	Value  []byte `json:"value,omitempty"`  // as Key
+	Header []byte `json:"header,omitempty"` // the name of a header; empty: none is asked for
+	With   []byte `json:"with,omitempty"`   // somewhere in the value of that header; as Key
+}
+
+// takes reports whether a record is looked for.
+func (m *PeekMatch) takes(r *batch.Record) bool {
+	if len(m.Key) > 0 && !bytes.Contains(r.Key, m.Key) || len(m.Value) > 0 && !bytes.Contains(r.Value, m.Value) {
+		return false
+	}
+	found := len(m.Header) == 0
+	if !found {
+		r.Headers(func(h batch.Header) bool {
+			found = bytes.Equal(h.Key, m.Header) && bytes.Contains(h.Value, m.With)
+			return !found
+		})
+	}
+	return found
 }
 
 // Peeked is what a peek shows: committed records, those of transactions too, whatever became
@@ -47,6 +79,15 @@ type Peeked struct {
 	HighWatermark int64          `json:"high_watermark"`
 	Next          int64          `json:"next"` // where the next look begins; HighWatermark: there is nothing more
 	Records       []PeekedRecord `json:"records"`
+	Looked        int            `json:"looked"` // records that were read for it, shown or not
+	Skipped       []PeekSkip     `json:"skipped,omitempty"`
+}
+
+// PeekSkip is a batch that cannot be shown, [From, To).
+type PeekSkip struct {
+	From int64  `json:"from"`
+	To   int64  `json:"to"`
+	Why  string `json:"why"`
 }
 
 // PeekedRecord is a record as a peek shows it. A nil Key or Value is null.
@@ -86,16 +127,8 @@ func (b *Broker) Peek(ctx context.Context, q PeekRequest) (*Peeked, error) {
 
 // peekAt has who leads a partition asked, by ask, and says what is wrong where nobody can be.
 func peekAt(image *metadata.Image, q PeekRequest, at int32, ask func(at int32) (*Peeked, error)) (*Peeked, error) {
-	t, ok := image.Topic(q.Topic)
-	if !ok {
-		return nil, &GroupError{kerr.UnknownTopicOrPartition, fmt.Sprintf("there is no topic %s; `rustmq admin topics list` shows those there are", q.Topic)}
-	}
-	p := t.Partition(q.Partition)
-	if p == nil {
-		return nil, &GroupError{kerr.UnknownTopicOrPartition, fmt.Sprintf("topic %s has partitions 0 to %d", q.Topic, t.Partitions.Len()-1)}
-	}
-	if p.Leader == metadata.NoLeader {
-		return nil, &GroupError{kerr.LeaderNotAvailable, fmt.Sprintf("%s-%d has no leader, and nothing is read from it: `rustmq admin cluster health` says what it needs", q.Topic, q.Partition)}
+	if _, err := ledBy(image, q.Topic, q.Partition); err != nil {
+		return nil, err
 	}
 	is, err := ask(at)
 	if errors.Is(err, rpc.ErrPeerUnreachable) || errors.Is(err, rpc.ErrPeerRefused) {
@@ -177,6 +210,7 @@ type peek struct {
 	at, end storage.Offset // what is next, and where it ends
 	bytes   int            // shown
 	scanned int            // of batches
+	read    int            // of records, expanded, that are not shown
 	full    bool
 }
 
@@ -197,14 +231,19 @@ func (k *peek) take(b batch.Batch) error {
 			if r.Offset < k.at {
 				continue
 			}
-			if r.Offset >= k.end || !k.show(r, b.IsTransactional()) {
+			if r.Offset >= k.end || !k.look(r, b.IsTransactional()) {
 				k.full = true
 				return errPageFull
 			}
 			k.at = r.Offset + 1
 		}
 		if err := records.Err(); err != nil {
-			return &GroupError{kerr.InvalidRecord, fmt.Sprintf("the batch at offset %d cannot be shown, of which a look expands %d MiB at most; `rustmq consume` reads all: %v", b.BaseOffset(), peekExpanded>>20, err)}
+			refused := &GroupError{kerr.InvalidRecord, fmt.Sprintf("the batch at offset %d cannot be shown, of which a look expands %d MiB at most; `rustmq consume` reads all: %v", b.BaseOffset(), peekExpanded>>20, err)}
+			if !k.q.Skips {
+				return refused
+			}
+			k.scanned += peekExpanded
+			k.out.Skipped = append(k.out.Skipped, PeekSkip{From: int64(k.at), To: int64(b.NextOffset()), Why: refused.Error()})
 		}
 	}
 	k.at = b.NextOffset()
@@ -213,6 +252,23 @@ func (k *peek) take(b batch.Batch) error {
 		return errPageFull
 	}
 	return nil
+}
+
+// look shows a record, if it is looked for; false: there is no room for it, or enough was read.
+func (k *peek) look(r *batch.Record, transactional bool) bool {
+	if k.q.Match.takes(r) {
+		if !k.show(r, transactional) {
+			return false
+		}
+		k.out.Looked++
+		return true
+	}
+	if !guard.Check("broker.peek-read", k.read <= peekScanned) {
+		return false
+	}
+	k.out.Looked++
+	k.read += len(r.Key) + len(r.Value) + peekRecord
+	return true
 }
 
 // show adds a record; false: there is no room for it. The first there always is.

@@ -45,6 +45,9 @@ const (
 	peerOperatorHeads
 	peerOperatorProducer
 	peerOperatorAppend
+	peerTold
+	peerOperatorSend
+	peerOperatorTrim
 	peerEnd // of these requests
 
 	firstOperatorRequest = peerHoldings

@@ -176,7 +176,7 @@ func (e *Event) class() Class {
 // many have: who purges a topic of its own thousands of times a second would have the retention
 // of the log take what came before.
 var ordinary = map[string]bool{
-	"topic.delete-records": true, "group.delete-offsets": true, "transaction.write-marker": true, "session.begin": true, "session.end": true,
+	"topic.delete-records": true, "topic.produce": true, "group.delete-offsets": true, "transaction.write-marker": true, "session.begin": true, "session.end": true,
 }
 
 // folds reports whether several events like e are told as one: but for administrative acts

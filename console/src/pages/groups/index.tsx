@@ -1,0 +1,6 @@
+// Groups.
+import { Page } from "../../ui";
+
+export default function GroupsPage() {
+  return <Page title="Groups" />;
+}

@@ -1,0 +1,4 @@
+// The pages of Groups.
+import type { PageRoute } from "../../router";
+
+export const routes: PageRoute[] = [{ path: "/groups", load: () => import("./index") }];

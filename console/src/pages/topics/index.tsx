@@ -1,0 +1,6 @@
+// Topics.
+import { Page } from "../../ui";
+
+export default function TopicsPage() {
+  return <Page title="Topics" />;
+}

@@ -1,0 +1,4 @@
+// The pages of Topics.
+import type { PageRoute } from "../../router";
+
+export const routes: PageRoute[] = [{ path: "/topics", load: () => import("./index") }];

@@ -1,0 +1,129 @@
+package admin
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"rustmq.dev/rustmq/roles/broker"
+)
+
+const (
+	// lagEvery is the time between two looks at what groups have left to consume, and
+	// lagPoints how many are remembered: an hour.
+	lagEvery  = 15 * time.Second
+	lagPoints = 240
+	lagWait   = 10 * time.Second // that a look may take
+
+	// maxLagGroups are remembered, at 2 KB each. Who is there first has the place, until it
+	// has been gone for an hour.
+	maxLagGroups = 1000
+
+	lagUnknown = -1
+)
+
+// lagHistory is how far groups were behind, as this process has seen since it began. It is safe
+// for concurrent use.
+type lagHistory struct {
+	groups Groups
+
+	mu    sync.Mutex
+	times [lagPoints]time.Time // of looks; guarded by mu, as are the others
+	next  int                  // place of the next look
+	of    map[string]*lagRing  // by group
+}
+
+// lagRing is the records that a group had left at each look; lagUnknown: it was not seen then.
+type lagRing [lagPoints]int64
+
+func newLagRing() *lagRing {
+	r := new(lagRing)
+	for i := range r {
+		r[i] = lagUnknown
+	}
+	return r
+}
+
+func (r *lagRing) empty() bool {
+	return !slices.ContainsFunc(r[:], func(n int64) bool { return n != lagUnknown })
+}
+
+// LagPoint is how far a group was behind.
+type LagPoint struct {
+	Time    time.Time `json:"time"`
+	Records int64     `json:"lag_records" doc:"of all partitions whose leaders could be asked"`
+}
+
+// LagHistory is how far a group was behind in the last hour.
+type LagHistory struct {
+	Group  string     `json:"group"`
+	Every  float64    `json:"every_seconds" doc:"between two looks"`
+	Points []LagPoint `json:"points" doc:"in order of time, as the process that answers has seen since it began; where it could not look there is none"`
+}
+
+func newLagHistory(groups Groups) *lagHistory {
+	return &lagHistory{groups: groups, of: map[string]*lagRing{}}
+}
+
+// watch looks from time to time until ctx ends. It blocks on the coordinators.
+func (h *lagHistory) watch(ctx context.Context) {
+	ticker := time.NewTicker(lagEvery)
+	defer ticker.Stop()
+	for {
+		asked, cancel := context.WithTimeout(ctx, lagWait)
+		groups, err := h.groups.ListGroups(asked)
+		cancel()
+		if err == nil { // who asks for the list is told why there is none
+			h.note(time.Now(), groups)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// note remembers a look.
+func (h *lagHistory) note(now time.Time, groups []broker.GroupSummary) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := h.next % lagPoints
+	h.next++
+	h.times[at] = now
+	for id, points := range h.of {
+		points[at] = lagUnknown
+		if points.empty() {
+			delete(h.of, id)
+		}
+	}
+	for _, g := range groups {
+		points := h.of[g.Group]
+		if points == nil {
+			if len(h.of) >= maxLagGroups {
+				continue
+			}
+			points = newLagRing()
+			h.of[g.Group] = points
+		}
+		points[at] = g.Lag
+	}
+}
+
+// points are those of a group, the oldest first.
+func (h *lagHistory) points(id string) []LagPoint {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := []LagPoint{}
+	points := h.of[id]
+	if points == nil {
+		return out
+	}
+	for n := max(0, h.next-lagPoints); n < h.next; n++ {
+		if at := n % lagPoints; points[at] != lagUnknown {
+			out = append(out, LagPoint{h.times[at].UTC(), points[at]})
+		}
+	}
+	return out
+}
