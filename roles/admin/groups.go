@@ -25,6 +25,10 @@ type Groups interface {
 }
 
 type (
+	groupsQuery struct {
+		PageQuery
+		Topic string `query:"topic" maxLength:"249" doc:"only groups that have committed an offset of it"`
+	}
 	groupName struct {
 		Group string `path:"group" doc:"id of the group"`
 	}
@@ -53,7 +57,7 @@ func registerGroups(h *routes, a groupsAPI) {
 	group := func(op acl.Operation) access[groupName] {
 		return to(func(in *groupName) string { return in.Group }, need{op, acl.Group})
 	}
-	route(h, http.MethodGet, "/api/v1/groups", whoever[PageQuery]("groups that the caller may not describe are left out, unless it may describe the cluster"), a.list)
+	route(h, http.MethodGet, "/api/v1/groups", whoever[groupsQuery]("groups that the caller may not describe are left out, unless it may describe the cluster, and so are topics"), a.list)
 	route(h, http.MethodGet, "/api/v1/groups/{group}", group(acl.Describe).noting("topics that the caller may not describe are left out"), a.describe)
 	route(h, http.MethodGet, "/api/v1/groups/{group}/lag", group(acl.Describe).noting("of all topics of the group"), a.lag)
 	route(h, http.MethodDelete, "/api/v1/groups/{group}", group(acl.Delete).act("group.delete"), a.delete)
@@ -78,17 +82,30 @@ func toldReset(in *resetInput) string {
 	return strings.TrimSuffix(said, ",")
 }
 
-func (a groupsAPI) list(ctx context.Context, in *PageQuery) (*groupsOutput, error) {
+func (a groupsAPI) list(ctx context.Context, in *groupsQuery) (*groupsOutput, error) {
+	who, out := subjectOf(ctx), &groupsOutput{}
+	if in.Topic != "" {
+		if refused := (need{acl.Describe, acl.Topic}).missing(who, in.Topic); refused != nil {
+			return nil, forbidden(refused)
+		}
+	}
 	groups, err := a.groups.ListGroups(ctx)
 	if err != nil {
 		return nil, groupProblem(err)
 	}
-	who, out := subjectOf(ctx), &groupsOutput{}
 	groups = slices.DeleteFunc(groups, func(g broker.GroupSummary) bool {
-		return !who.may(acl.Describe, acl.Group, g.Group) && describesCluster.missing(who, "") != nil
+		return in.Topic != "" && !slices.Contains(g.Topics, in.Topic) || !who.may(acl.Describe, acl.Group, g.Group) && describesCluster.missing(who, "") != nil
 	})
-	out.Body.Groups, out.Body.NextPage, err = partOf(*in, groups, func(g broker.GroupSummary) string { return g.Group })
+	for i := range groups {
+		groups[i].Topics = describedTopics(who, groups[i].Topics)
+	}
+	out.Body.Groups, out.Body.NextPage, err = partOf(in.PageQuery, groups, func(g broker.GroupSummary) string { return g.Group })
 	return out, err
+}
+
+// describedTopics are those that a caller may know of.
+func describedTopics(who *subject, topics []string) []string {
+	return slices.DeleteFunc(topics, func(name string) bool { return !who.may(acl.Describe, acl.Topic, name) })
 }
 
 func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, error) {
@@ -97,6 +114,7 @@ func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, e
 		return nil, groupProblem(err)
 	}
 	who := subjectOf(ctx)
+	d.Topics = describedTopics(who, d.Topics)
 	d.PartitionList = slices.DeleteFunc(d.PartitionList, func(p broker.GroupPartition) bool { return !who.may(acl.Describe, acl.Topic, p.Topic) })
 	for i := range d.MemberList {
 		m := &d.MemberList[i]

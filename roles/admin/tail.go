@@ -5,16 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Limits of a tail, which shows a person what comes, and is not to become a way to consume.
@@ -91,14 +90,11 @@ type (
 		Partition int32  `json:"partition"`
 		Detail    string `json:"detail"`
 	}
-	// tailEnd is why there will be no more, as end.
-	tailEnd struct {
+	// tailGone is why there will be no more of the topic, as gone.
+	tailGone struct {
 		Detail string `json:"detail"`
 	}
 )
-
-// sendEvent sends an event of a stream, and waits until it is taken.
-type sendEvent func(event, id string, data any) error
 
 // tailAPI follows topics.
 type tailAPI struct {
@@ -135,21 +131,31 @@ type tail struct {
 	quota int // records of one turn
 	parts []tailed
 	first int // that is asked first, so that none waits for the others for ever
-	send  sendEvent
+	send  sender
 }
 
-// follow sends what comes into a topic until ctx ends, the topic is gone, or nobody takes it.
-// An error before the first event is the caller's.
-func (a tailAPI) follow(ctx context.Context, in *tailInput, send sendEvent) error {
-	t, err := a.open(in)
+func registerTail(h *routes, a tailAPI) {
+	stream(h, "/api/v1/topics/{name}/tail", to(func(in *tailInput) string { return in.Name }, need{acl.Read, acl.Topic}).noting("events of the types begin, records, skipped, trouble and gone; no offset is committed"), a.open)
+}
+
+// open says what a tail follows, or why there is none.
+func (a tailAPI) open(_ context.Context, in *tailInput) (func(context.Context, sender) error, error) {
+	t, err := a.tail(in)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return t.follow, nil
+}
+
+// follow sends what comes into the topic until ctx ends, the topic is gone, or nobody takes it.
+func (t *tail) follow(ctx context.Context, send sender) error {
 	select {
-	case a.places <- struct{}{}:
-		defer func() { <-a.places }()
+	case t.places <- struct{}{}:
+		defer func() { <-t.places }()
 	default:
-		return huma.NewError(http.StatusServiceUnavailable, fmt.Sprintf("%d live tails run on this server, which is all there may be: close another, or try again", maxTails))
+		if !guard.Check("admin.tails", false) {
+			return fmt.Errorf("%d live tails run on this server, which is all there may be: close another", maxTails)
+		}
 	}
 	t.send = send
 	t.survey(ctx)
@@ -160,7 +166,7 @@ func (a tailAPI) follow(ctx context.Context, in *tailInput, send sendEvent) erro
 	defer ticker.Stop()
 	for {
 		if gone := t.gone(); gone != "" {
-			return t.send("end", "", tailEnd{gone})
+			return t.send("gone", "", tailGone{gone})
 		}
 		if err := t.turn(ctx); err != nil {
 			return err
@@ -174,8 +180,8 @@ func (a tailAPI) follow(ctx context.Context, in *tailInput, send sendEvent) erro
 	}
 }
 
-// open says what a tail follows, from where.
-func (a tailAPI) open(in *tailInput) (*tail, error) {
+// tail reads what is to be followed, from where.
+func (a tailAPI) tail(in *tailInput) (*tail, error) {
 	topic, ok := a.cluster.Image().Topic(in.Name)
 	if !ok {
 		return nil, unknownTopic(in.Name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -41,6 +42,8 @@ type GroupSummary struct {
 	Members      int    `json:"members"`
 	Partitions   int    `json:"partitions" doc:"with a committed offset"`
 	Lag          int64  `json:"lag_records" doc:"of all partitions whose leaders can be asked"`
+
+	Topics []string `json:"topics" doc:"of those partitions, in order; without what the caller may not describe"`
 }
 
 // GroupDescription is a group with its members and offsets.
@@ -144,6 +147,12 @@ func summaryOf(g group.Surveyed, positions []GroupPartition) GroupSummary {
 			out.Lag += *p.Lag
 		}
 	}
+	topics := map[string]bool{}
+	for _, o := range g.Offsets {
+		topics[o.Topic] = true
+	}
+	out.Topics = slices.AppendSeq([]string{}, maps.Keys(topics))
+	slices.Sort(out.Topics)
 	return out
 }
 
