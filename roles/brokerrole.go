@@ -153,7 +153,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		Strays: kept, RememberStrays: func(found broker.Strays) error {
 			return n.id.change(func(id *identity) { id.setStrays(found) })
 		},
-		Audit: n.audit, AuditData: slices.Contains(n.config.AuditClasses(), string(audit.ClassData)), AuditHead: n.auditHead(),
+		Audit: n.audit, AuditData: slices.Contains(n.config.AuditClasses(), string(audit.ClassData)), AuditHead: n.auditHead(), Tell: n.tell,
 		Logins: n.logins, Peers: others.asked, Replication: others.pushed,
 		Log: n.log.With("room", "broker"), Mono: n.machine.mono(),
 	}, nil

@@ -47,37 +47,57 @@ func (d bucketDoor) State() admin.BucketState {
 	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
 		s.Objects[state.String()] = controller.Tally{Objects: int64(image.NumObjects(state)), Bytes: image.ObjectBytes(state)}
 	}
-	if n.store != nil {
-		w := n.store.Stats()
-		s.WAL = &admin.WALState{Capacity: w.Capacity, Used: w.Used, Fullness: w.Fullness}
-		if w.WAL.Short != nil {
-			s.WAL.Short = w.WAL.Short.Error()
-		}
-		if n.broker != nil {
-			r := n.broker.Refusals()
-			s.WAL.Refused, s.WAL.RefusedPartition = refused(r.Log), refused(r.Partition)
-		}
-	}
-	if n.broker != nil {
-		if u, ok := n.broker.Uploads(); ok {
-			s.Upload = &admin.UploadState{
-				WaitingBytes: u.Waiting, WaitingSince: u.WaitingSince, Partitions: u.Partitions, Running: u.Running,
-				Objects: u.Objects, Bytes: u.Bytes, Failures: u.Failures, RefusedRanges: u.RefusedRanges,
-				LastError: u.LastError, FailingSince: u.FailingSince, Interval: time.Duration(n.live.now.Load().WAL.UploadInterval).Seconds(),
-			}
-		}
-	}
-	if n.broker != nil {
-		d := n.broker.Damage()
-		s.Damage = &admin.DamageState{CorruptPartitions: d.Corrupt, LastErrorAt: d.LastAt}
-		if d.CorruptError != nil {
-			s.Damage.CorruptError = d.CorruptError.Error()
-		}
-		if d.Last != nil {
-			s.Damage.LastError = d.Last.Error()
-		}
-	}
+	s.WAL, s.Upload, s.Damage = n.walState(), n.uploadState(), n.damageState()
 	s.Warn(log.Err, time.Now())
+	return s
+}
+
+// walState is the room of this broker's log; nil: it has none.
+func (n *Node) walState() *admin.WALState {
+	if n.store == nil {
+		return nil
+	}
+	w := n.store.Stats()
+	s := &admin.WALState{Capacity: w.Capacity, Used: w.Used, Fullness: w.Fullness}
+	if w.WAL.Short != nil {
+		s.Short = w.WAL.Short.Error()
+	}
+	if n.broker != nil {
+		r := n.broker.Refusals()
+		s.Refused, s.RefusedPartition = refused(r.Log), refused(r.Partition)
+	}
+	return s
+}
+
+// uploadState is what this broker has put into the bucket, and has to; nil: it is none.
+func (n *Node) uploadState() *admin.UploadState {
+	if n.broker == nil {
+		return nil
+	}
+	u, ok := n.broker.Uploads()
+	if !ok {
+		return nil
+	}
+	return &admin.UploadState{
+		WaitingBytes: u.Waiting, WaitingSince: u.WaitingSince, Partitions: u.Partitions, Running: u.Running,
+		Objects: u.Objects, Bytes: u.Bytes, Failures: u.Failures, RefusedRanges: u.RefusedRanges,
+		LastError: u.LastError, FailingSince: u.FailingSince, Interval: time.Duration(n.live.now.Load().WAL.UploadInterval).Seconds(),
+	}
+}
+
+// damageState is what this broker cannot serve; nil: it is none.
+func (n *Node) damageState() *admin.DamageState {
+	if n.broker == nil {
+		return nil
+	}
+	d := n.broker.Damage()
+	s := &admin.DamageState{CorruptPartitions: d.Corrupt, LastErrorAt: d.LastAt}
+	if d.CorruptError != nil {
+		s.CorruptError = d.CorruptError.Error()
+	}
+	if d.Last != nil {
+		s.LastError = d.Last.Error()
+	}
 	return s
 }
 

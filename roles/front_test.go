@@ -102,8 +102,14 @@ func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
 		if c.fetch(at, "/api/v1/storage", &storage); storage.MetadataLog.Shipped == 0 || slices.ContainsFunc(storage.Warnings, func(w string) bool { return strings.Contains(w, "not told") }) {
 			t.Errorf("node %d: %+v", at, storage)
 		}
+		var nodes struct{ Nodes []admin.NodeReport }
+		if c.fetch(at, "/api/v1/nodes", &nodes); len(nodes.Nodes) != 3 || slices.ContainsFunc(nodes.Nodes, func(n admin.NodeReport) bool {
+			return n.Figures == nil || n.Figures.Version == "" || n.Figures.DiskTotal == 0 || n.Figures.WAL == nil || n.Figures.Upload == nil
+		}) {
+			t.Errorf("node %d: %+v", at, nodes)
+		}
 		for _, path := range []string{
-			"/api/v1/cluster", "/api/v1/cluster/health", "/api/v1/brokers", "/api/v1/controllers", "/api/v1/acls", "/api/v1/users", "/api/v1/tokens", "/api/v1/quotas",
+			"/api/v1/cluster", "/api/v1/etl/nodes", "/api/v1/brokers/2/decommission", "/api/v1/cluster/health", "/api/v1/brokers", "/api/v1/controllers", "/api/v1/acls", "/api/v1/users", "/api/v1/tokens", "/api/v1/quotas",
 			"/api/v1/audit", "/api/v1/etl/modules", "/api/v1/etl/batteries", "/api/v1/storage/cost", "/api/v1/operations", "/api/v1/config", "/api/v1/node/certificates", "/api/v1/openapi.json", "/api/v1/topics/orders/partitions",
 		} {
 			if status := c.fetch(at, path, nil); status != http.StatusOK {

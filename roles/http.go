@@ -51,10 +51,10 @@ func (n *Node) openHTTP() error {
 		options.Transforms = n.transforms
 		options.Bucket, options.Node = bucketDoor{n}, nodeDoor{n}
 		if n.broker != nil {
-			options.Groups, options.AuditLog, options.Holdings, options.Messages = n.broker, n.broker, n.broker, n.broker
+			options.Groups, options.AuditLog, options.Holdings, options.Messages, options.Tellers = n.broker, n.broker, n.broker, n.broker, n.broker
 		} else if n.peers != nil {
 			front := n.openFront()
-			options.Groups, options.AuditLog, options.Holdings, options.Messages = front, front, front, front
+			options.Groups, options.AuditLog, options.Holdings, options.Messages, options.Tellers = front, front, front, front, front
 		}
 	}
 	if n.store != nil {

@@ -79,7 +79,7 @@ export function usePages<T>(path: string | null, list: string, options: GetOptio
       let page = "";
       try {
         for (;;) {
-          const answer = await get<Record<string, unknown> & { next?: string }>(url, { page }, { signal: abort.signal });
+          const answer = await get<Record<string, unknown> & { next?: string }>(url, { cursor: page }, { signal: abort.signal });
           rows.push(...((answer[list] as T[] | null | undefined) ?? []));
           page = answer.next ?? "";
           if (page === "") break;

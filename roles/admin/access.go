@@ -66,6 +66,8 @@ type subject struct {
 	session   string // the cookie, of who came by one
 	host      netip.Addr
 	matcher   *acl.Matcher // nil: whoever is known may do everything
+	// stands reports whether what it came by is still good; nil: it is.
+	stands func() bool
 }
 
 // may reports whether the subject may do op with a resource. Nobody in particular, where
@@ -210,11 +212,27 @@ func (d *door) who(r *http.Request) (*subject, *refusal) {
 		}
 		d.known(r.Context(), who, how)
 	}
-	if !who.operator && d.o.Authorization.On {
+	d.judge(who)
+	return who, nil
+}
+
+// judge has a subject have the rights of the moment.
+func (d *door) judge(who *subject) {
+	if who.principal != localPrincipal && d.o.Authorization.On {
 		who.matcher = d.matchers.matcher(d.image(), d.o.Authorization.SuperUsers)
 		who.operator = who.matcher.Super(who.principal)
 	}
-	return who, nil
+}
+
+// again is a subject by now: with the rights of the moment, unless what it came by is not good any
+// more.
+func (d *door) again(who *subject) (*subject, *refusal) {
+	if who.stands != nil && !guard.Check("admin.stream-stands", who.stands()) {
+		return nil, &refusal{status: http.StatusUnauthorized, detail: "the session, the token or the password that this began with is not good any more: log in again"}
+	}
+	now := *who
+	d.judge(&now)
+	return &now, nil
 }
 
 // client is a subject as who counts failures knows it: by the same address as for Kafka.
@@ -252,11 +270,16 @@ func (s *subject) is(principal string) {
 }
 
 func (d *door) password(ctx context.Context, who *subject, c login.Client, given credential) *refusal {
+	before, _ := d.image().User(given.user) // before the password is judged, which may change
 	result, err := d.o.Access.Logins.Once(ctx, c, sasl.Plain, []byte("\x00"+given.user+"\x00"+given.password))
 	if err != nil {
 		return unknown(err)
 	}
 	who.is(result.Principal)
+	who.stands = func() bool {
+		now, _ := d.image().User(given.user)
+		return passwordMark(now) == passwordMark(before)
+	}
 	return nil
 }
 
@@ -270,6 +293,7 @@ func (d *door) signedToken(ctx context.Context, who *subject, c login.Client, to
 		return unknown(err)
 	}
 	who.is(result.Principal)
+	who.stands = func() bool { return result.Ends.IsZero() || d.now().Before(result.Ends) }
 	return nil
 }
 
@@ -283,11 +307,12 @@ func (d *door) apiToken(who *subject, c login.Client, text string) *refusal {
 			who.principal, who.operator = localPrincipal, true
 			return true
 		}
-		t, known := d.image().APITokenOf(string(hash[:]))
-		if !known || !guard.Check("admin.token-expires", t.Expires.IsZero() || d.now().Before(t.Expires)) {
+		t, known := d.tokenOf(hash)
+		if !known {
 			return false
 		}
 		who.is(t.Principal)
+		who.stands = func() bool { _, still := d.tokenOf(hash); return still }
 		who.readOnly, who.byToken = t.ReadOnly, true
 		return true
 	})
@@ -295,6 +320,12 @@ func (d *door) apiToken(who *subject, c login.Client, text string) *refusal {
 		return unknown(err)
 	}
 	return nil
+}
+
+// tokenOf is the API token of a hash, unless it has ended.
+func (d *door) tokenOf(hash [32]byte) (*metadata.APIToken, bool) {
+	t, known := d.image().APITokenOf(string(hash[:]))
+	return t, known && guard.Check("admin.token-expires", t.Expires.IsZero() || d.now().Before(t.Expires))
 }
 
 // shown knows who has sent no header: by a cookie, or a certificate.
@@ -306,6 +337,11 @@ func (d *door) shown(who *subject, r *http.Request) *refusal {
 		if stands {
 			who.is("User:" + is.user)
 			who.session = text
+			who.stands = func() bool {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				return d.sessions.stands(d.now(), text, d.image().User)
+			}
 			return nil
 		}
 		return &refusal{status: http.StatusUnauthorized, detail: "the session has ended: log in again"}
@@ -317,6 +353,10 @@ func (d *door) shown(who *subject, r *http.Request) *refusal {
 		}
 		if principal != "" {
 			who.is(principal)
+			who.stands = func() bool {
+				is, err := d.o.Access.Certificate(*r.TLS)
+				return err == nil && is == principal
+			}
 			return nil
 		}
 	}

@@ -37,6 +37,7 @@ type asking struct {
 	scheme  string
 	remote  string
 	cookies []*http.Cookie
+	whole   map[string]string // tokens by name; see rightsOf
 }
 
 // newAsking opens one over TLS, beyond loopback. User:root is a super user.
@@ -66,7 +67,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Node: noNode{}, Configuration: noConfiguration{}, Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Tellers: noTold{}, Node: noNode{}, Configuration: noConfiguration{}, Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
@@ -125,6 +126,10 @@ func (noMessages) SendRecord(_ context.Context, r broker.NewRecord) (*broker.Sen
 func (noMessages) TrimRecords(_ context.Context, q broker.TrimRequest) (int64, error) {
 	return q.Before, nil
 }
+
+type noTold struct{}
+
+func (noTold) Told(context.Context, string) []broker.Told { return nil }
 
 type noConfiguration struct{}
 
@@ -205,12 +210,22 @@ func (a *asking) do(method, path, body string, headers ...string) *httptest.Resp
 		r.AddCookie(c)
 	}
 	w := httptest.NewRecorder()
-	a.s.http.Handler.ServeHTTP(w, r)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	a.s.http.Handler.ServeHTTP(untilFlushed{w, cancel}, r.WithContext(ctx))
 	if header, _ := json.Marshal(w.Header()); strings.Contains(w.Body.String(), r.Host) || strings.Contains(string(header), r.Host) {
 		a.t.Errorf("%s %s: the answer repeats the Host header that the client sent: %s %.300s", method, path, header, w.Body)
 	}
 	return w
 }
+
+// untilFlushed has who calls go once something has been sent of an answer that goes on.
+type untilFlushed struct {
+	*httptest.ResponseRecorder
+	gone func()
+}
+
+func (u untilFlushed) Flush() { u.gone() }
 
 func (a *asking) want(what string, status int, w *httptest.ResponseRecorder, says ...string) {
 	a.t.Helper()
@@ -492,24 +507,28 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
+// routeBodies are of calls that are taken, by method and path of the route.
+func routeBodies() map[string]string {
+	return map[string]string{
+		"POST /api/v1/topics": `{"name":"made"}`, "PATCH /api/v1/topics/{name}": `{}`, "POST /api/v1/topics/{name}/partitions": `{"total":2}`, "POST /api/v1/topics/{name}/records": `{"value":"x"}`, "POST /api/v1/topics/{name}/delete-records": `{"partitions":[{"partition":0,"before":1}]}`,
+		"PATCH /api/v1/config": `{"set":{"operations.log_level":"info"}}`, "PATCH /api/v1/quotas": `{"set":{"request_percentage":1}}`, "POST /api/v1/acls": `{"acls":[]}`, "POST /api/v1/acls/check": `{"principal":"a","resource_type":"topic","name":"t","operation":"read"}`,
+		"POST /api/v1/users": `{"name":"u","password":"xxxxxxxx"}`, "PUT /api/v1/users/{name}/password": `{"password":"xxxxxxxx"}`,
+		"POST /api/v1/brokers/{id}/drain": `{"draining":true}`, "POST /api/v1/cluster/rebalance": `{"dry_run":true}`, "POST /api/v1/tokens": `{"name":"x","principal":"other"}`,
+		"POST /api/v1/controllers": `{"id":9}`, "POST /api/v1/groups/{group}/reset-offsets": `{"to":"latest"}`, "POST /api/v1/storage/check": `{}`,
+		"POST /api/v1/session/may": `{"calls":[]}`, "POST /api/v1/session": `{"user":"u","password":"x"}`, "POST " + modulesPath + "/{name}/versions": `{"battery":"upper","spec":{}}`, "POST " + modulesPath + "/{name}/enable": `{}`,
+		"POST " + modulesPath + "/{name}/disable": `{}`, "POST " + modulesPath + "/{name}/rollback": `{}`, "POST " + modulesPath + "/{name}/test": `{"sample":[]}`, "POST " + uploadsPath: "x",
+	}
+}
+
 // Each route is refused to who may do nothing, unless its row says that it is for whoever is
 // known, and served to who has what the row says.
 func TestEveryRouteAsksForWhatItsRowSays(t *testing.T) {
 	a := newAsking(t, func(o *Options) { o.RequestsPerIP, o.Requests = 100_000, 100_000 })
 	nobody := a.token("nobody", "nobody", false, time.Time{})
 	fills := strings.NewReplacer("{name}", "ghost", "{id}", "9", "{group}", "ghost")
-	bodies := map[string]string{
-		"POST /api/v1/topics": `{"name":"made"}`, "PATCH /api/v1/topics/{name}": `{}`, "POST /api/v1/topics/{name}/partitions": `{"total":2}`, "POST /api/v1/topics/{name}/records": `{"value":"x"}`, "POST /api/v1/topics/{name}/delete-records": `{"partitions":[{"partition":0,"before":1}]}`,
-		"PATCH /api/v1/config": `{"set":{"operations.log_level":"info"}}`, "PATCH /api/v1/quotas": `{"set":{"request_percentage":1}}`, "POST /api/v1/acls": `{"acls":[]}`, "POST /api/v1/acls/check": `{"principal":"a","resource_type":"topic","name":"t","operation":"read"}`,
-		"POST /api/v1/users": `{"name":"u","password":"xxxxxxxx"}`, "PUT /api/v1/users/{name}/password": `{"password":"xxxxxxxx"}`,
-		"POST /api/v1/brokers/{id}/drain": `{"draining":true}`, "POST /api/v1/cluster/rebalance": `{"dry_run":true}`, "POST /api/v1/tokens": `{"name":"x","principal":"other"}`,
-		"POST /api/v1/controllers": `{"id":9}`, "POST /api/v1/groups/{group}/reset-offsets": `{"to":"latest"}`, "POST /api/v1/storage/check": `{}`,
-		"POST /api/v1/session": `{"user":"u","password":"x"}`, "POST " + modulesPath + "/{name}/versions": `{"battery":"upper","spec":{}}`, "POST " + modulesPath + "/{name}/enable": `{}`,
-		"POST " + modulesPath + "/{name}/disable": `{}`, "POST " + modulesPath + "/{name}/rollback": `{}`, "POST " + modulesPath + "/{name}/test": `{"sample":[]}`, "POST " + uploadsPath: "x",
-	}
 	for _, row := range a.s.rows {
 		name := row.Method + " " + row.Path
-		body := bodies[name]
+		body := routeBodies()[name]
 		call := func(token string) *httptest.ResponseRecorder {
 			return a.do(row.Method, fills.Replace(row.Path), body, "Authorization", "Bearer "+token)
 		}

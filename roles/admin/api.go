@@ -151,7 +151,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	config.Transformers = append(config.Transformers, withoutSecrets)
 	a := api{cluster: o.Cluster, partition: o.Partition, holdings: o.Holdings, ackBeforeSync: o.AckBeforeSync}
 	h := &routes{API: humago.New(mux, config), audit: o.Audit}
-	h.asks = o.Access != nil
+	h.asks, h.streams = o.Access != nil, newStreams(d, stopping)
 	if h.audit == nil {
 		h.audit = audit.Discard
 	}
@@ -169,6 +169,9 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	if o.Messages != nil {
 		registerMessages(h, messagesAPI{o.Cluster, o.Messages, new(atomic.Uint32)})
 	}
+	if o.Messages != nil && o.Holdings != nil {
+		registerTail(h, newTailAPI(o.Cluster, o.Messages, o.Holdings))
+	}
 	registerQuotas(h, a)
 	registerACLs(h, aclsAPI{o.Cluster, o.Authorization})
 	registerUsers(h, a)
@@ -177,7 +180,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerSessions(h, sessionsAPI{d})
 	}
 	if o.Brokers != nil {
-		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers})
+		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers, o.Holdings})
 		registerOperations(h, operationsAPI{o.Cluster})
 	}
 	if o.Controllers != nil {
@@ -187,6 +190,9 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	}
 	if o.Node != nil {
 		registerNode(h, nodeAPI{o.Node})
+	}
+	if o.Tellers != nil {
+		registerNodes(h, nodesAPI{o.Tellers})
 	}
 	if o.Configuration != nil {
 		registerConfig(h, configAPI{o.Cluster, o.Configuration})
@@ -198,11 +204,12 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerGroups(h, groupsAPI{o.Groups, o.lags})
 	}
 	if o.Transforms != nil {
-		registerETL(h, etlAPI{o.Cluster, o.Transforms, time.Now, make(chan struct{}, maxTrials)})
+		registerETL(h, etlAPI{o.Cluster, o.Transforms, o.Tellers, time.Now, make(chan struct{}, maxTrials)})
 	}
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}
+	registerMay(h)
 	h.checkRows()
 	h.describe()
 	return h

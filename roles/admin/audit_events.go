@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -12,7 +13,10 @@ import (
 )
 
 // call is what is known of a request beside who it comes from.
-type call struct{ source, id string }
+type call struct {
+	source, id string
+	host       netip.Prefix // what callers from there have in common
+}
 
 type callKey struct{}
 
@@ -22,7 +26,7 @@ const requestID = "X-Request-Id"
 // remembers has what is recorded of a request say where it comes from.
 func remembers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		is := call{r.RemoteAddr, r.Header.Get(requestID)}
+		is := call{r.RemoteAddr, r.Header.Get(requestID), prefixOf(hostOf(r))}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, is)))
 	})
 }

@@ -96,11 +96,13 @@ type (
 		Body Draining
 	}
 	decommissionOutput struct{ Body Decommission }
+	evacuationOutput   struct{ Body Evacuation }
 )
 
 type brokersAPI struct {
-	cluster Cluster
-	brokers Brokers
+	cluster  Cluster
+	brokers  Brokers
+	holdings Holdings // nil: nobody is asked what would be sent
 }
 
 func brokerName(in *brokerID) string { return strconv.Itoa(int(in.ID)) }
@@ -111,6 +113,7 @@ func registerBrokers(h *routes, a brokersAPI) {
 	route(h, http.MethodGet, "/api/v1/brokers/{id}/replicas", onCluster[replicasQuery](describesCluster), a.listReplicas)
 	route(h, http.MethodDelete, "/api/v1/brokers/{id}", onCluster[brokerID](altersCluster).act("broker.unregister").about(brokerName).tagged(a.tagFor), a.unregister)
 	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }).saying(toldDrain).tagged(func(in *drainInput) string { return a.tag(in.ID) }), a.drain)
+	route(h, http.MethodGet, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](describesCluster).noting("what a decommission would do; nothing is changed"), a.planDecommission)
 	route(h, http.MethodPost, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](altersCluster).act("broker.decommission").about(brokerName).tagged(a.tagFor), a.decommission)
 	route(h, http.MethodPost, "/api/v1/cluster/rebalance", onCluster[rebalanceInput](altersCluster).act("cluster.rebalance").unless(func(in *rebalanceInput) bool { return in.Body.DryRun }), a.rebalance)
 }

@@ -14,15 +14,16 @@ func summaries() map[string]string {
 	return map[string]string{
 		"GET /topics": "List topics", "POST /topics": "Create a topic", "GET /topics/{name}": "Describe a topic", "PATCH /topics/{name}": "Alter the configuration of a topic",
 		"DELETE /topics/{name}": "Delete a topic", "POST /topics/{name}/partitions": "Add partitions to a topic", "GET /topics/{name}/partitions": "List the partitions of a topic",
-		"GET /topics/{name}/messages": "Look at some records of a partition", "POST /topics/{name}/records": "Send a record", "POST /topics/{name}/delete-records": "Delete records up to an offset",
+		"GET /topics/{name}/messages": "Look at some records of a partition", "GET /topics/{name}/tail": "Follow what comes into a topic", "POST /topics/{name}/records": "Send a record", "POST /topics/{name}/delete-records": "Delete records up to an offset",
 		"GET /topics/{name}/configs": "Show the configuration of a topic, and where each value comes from", "GET /groups/{group}/lag": "Show how far a group was behind in the last hour",
 		"GET /quotas": "List quotas", "PATCH /quotas": "Set or delete quotas of an entity",
 		"GET /acls": "List access rules", "POST /acls": "Create access rules", "DELETE /acls": "Delete access rules", "POST /acls/check": "Explain who may do what, and why",
 		"GET /users": "List users", "POST /users": "Create a user", "DELETE /users/{name}": "Delete a user", "PUT /users/{name}/password": "Give a user another password",
 		"GET /tokens": "List API tokens", "POST /tokens": "Create an API token", "DELETE /tokens/{name}": "Revoke an API token",
-		"POST /session": "Log in, as a page in a browser does", "GET /session": "Tell who a session is of", "DELETE /session": "Log out",
+		"POST /session": "Log in, as a page in a browser does", "GET /session": "Tell who a session is of", "DELETE /session": "Log out", "POST /session/may": "Tell which calls the caller may make",
 		"GET /brokers": "List brokers", "GET /brokers/{id}": "Describe a broker", "DELETE /brokers/{id}": "Take a broker out of the cluster", "GET /brokers/{id}/replicas": "List the replicas of a broker",
-		"POST /brokers/{id}/drain": "Have others lead what a broker leads, or end that", "POST /brokers/{id}/decommission": "Move all replicas off a broker",
+		"POST /brokers/{id}/drain": "Have others lead what a broker leads, or end that", "GET /brokers/{id}/decommission": "Plan a decommission of a broker", "POST /brokers/{id}/decommission": "Move all replicas off a broker",
+		"GET /nodes": "Tell how the processes of the brokers stand", "GET /etl/pipelines": "List what records of each topic pass", "GET /etl/nodes": "Tell how modules are on all brokers",
 		"POST /cluster/rebalance": "Spread replicas evenly", "GET /operations": "List long work that is under way", "GET /operations/{id}": "Tell how far long work is",
 		"GET /controllers": "List controllers", "POST /controllers": "Give a controller a vote", "DELETE /controllers/{id}": "Take a controller out of the group", "POST /snapshots": "Take a snapshot of the metadata",
 		"GET /cluster": "Describe the cluster", "GET /cluster/health": "Tell what of the cluster needs a person",
@@ -41,7 +42,7 @@ func summaries() map[string]string {
 
 // apiGroups are the parts of the API, by the beginning of the path below /api/v1.
 var apiGroups = [...]struct{ path, name string }{
-	{"/topics", "Topics"}, {"/groups", "Groups"}, {"/cluster", "Cluster"}, {"/operations", "Cluster"}, {"/brokers", "Brokers"}, {"/controllers", "Controllers"}, {"/snapshots", "Controllers"},
+	{"/topics", "Topics"}, {"/groups", "Groups"}, {"/cluster", "Cluster"}, {"/operations", "Cluster"}, {"/brokers", "Brokers"}, {"/nodes", "Brokers"}, {"/controllers", "Controllers"}, {"/snapshots", "Controllers"},
 	{"/acls", "Access"}, {"/users", "Access"}, {"/tokens", "Access"}, {"/session", "Access"}, {"/quotas", "Quotas"}, {"/audit", "Audit"}, {"/etl", "Transforms"}, {"/storage", "Storage"}, {"/config", "Configuration"}, {"/node", "Node"}, {"/debug", "Diagnostics"}, {"", "More"},
 }
 

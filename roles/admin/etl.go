@@ -256,6 +256,7 @@ func (in *ofModule[B]) name() string { return in.Name }
 type etlAPI struct {
 	cluster    Cluster
 	transforms Transforms
+	told       Tellers // nil: brokers cannot be asked
 	now        func() time.Time
 	trials     chan struct{} // a place for each that runs
 }
@@ -264,6 +265,10 @@ func registerETL(h *routes, a etlAPI) {
 	route(h, http.MethodGet, modulesPath, onCluster[PageQuery](describesCluster), a.list)
 	route(h, http.MethodGet, modulesPath+"/{name}", onCluster[moduleName](describesCluster).tagged(func(in *moduleName) string { return a.tag(in.Name) }), a.describe)
 	route(h, http.MethodGet, modulesPath+"/{name}/history", onCluster[moduleName](describesCluster), a.history)
+	route(h, http.MethodGet, "/api/v1/etl/pipelines", onCluster[PageQuery](describesCluster).noting("topics that the caller may not describe are left out"), a.pipelines)
+	if a.told != nil {
+		route(h, http.MethodGet, "/api/v1/etl/nodes", onCluster[etlNodesInput](describesCluster), a.nodes)
+	}
 	route(h, http.MethodGet, "/api/v1/etl/batteries", onCluster[struct{}](describesCluster), a.batteries)
 	route(h, http.MethodPost, uploadsPath, onCluster[uploadInput](altersCluster).act("module.upload").about(func(*uploadInput) string { return acl.ClusterName }).saying(func(in *uploadInput) string { return fmt.Sprintf("%d bytes", len(in.RawBody)) }), a.upload,
 		withStatus(http.StatusCreated), func(op *huma.Operation) { op.MaxBodyBytes = metadata.MaxModuleBytes + 1 })

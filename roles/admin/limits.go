@@ -193,6 +193,16 @@ func limitRates(next http.Handler, limits *rateLimits, now func() time.Time) htt
 	})
 }
 
+type releaseKey struct{}
+
+// release gives back the place of a call among those that are served, of one that goes on for
+// long and has a place elsewhere.
+func release(ctx context.Context) {
+	if give, is := ctx.Value(releaseKey{}).(func()); is {
+		give()
+	}
+}
+
 // limitRequests refuses what is beyond a number of requests that are not answered to
 // the end.
 func limitRequests(next http.Handler, most int) http.Handler {
@@ -200,8 +210,9 @@ func limitRequests(next http.Handler, most int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case places <- struct{}{}:
-			defer func() { <-places }()
-			next.ServeHTTP(w, r)
+			give := sync.OnceFunc(func() { <-places })
+			defer give()
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), releaseKey{}, give)))
 		default:
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "too many requests at once", http.StatusServiceUnavailable)

@@ -15,7 +15,7 @@ func Rows() []Row { return append(registered().rows, debugRows()...) }
 // registered are all routes that there are, without anything that they could answer from.
 func registered() *routes {
 	o := Options{
-		Cluster: struct{ Cluster }{}, Brokers: struct{ Brokers }{}, Controllers: struct{ Controllers }{}, Groups: struct{ Groups }{}, Bucket: struct{ Bucket }{}, AuditLog: struct{ AuditLog }{}, Configuration: struct{ Configuration }{}, Transforms: struct{ Transforms }{}, Messages: struct{ Messages }{}, Node: struct{ Node }{},
+		Cluster: struct{ Cluster }{}, Brokers: struct{ Brokers }{}, Controllers: struct{ Controllers }{}, Groups: struct{ Groups }{}, Bucket: struct{ Bucket }{}, AuditLog: struct{ AuditLog }{}, Configuration: struct{ Configuration }{}, Transforms: struct{ Transforms }{}, Messages: struct{ Messages }{}, Tellers: struct{ Tellers }{}, Node: struct{ Node }{},
 		TakeSnapshot: func(context.Context) (uint64, error) { return 0, nil }, Access: &Access{}, Log: slog.New(slog.DiscardHandler),
 	}
 	return registerAPI(http.NewServeMux(), o, newDoor(o, time.Now), context.Background())

@@ -207,9 +207,11 @@ type Row struct {
 // routes registers the routes of the API, each with what it asks for.
 type routes struct {
 	huma.API
-	rows  []Row
-	audit audit.Recorder
-	asks  bool // who calls
+	rows    []Row
+	audit   audit.Recorder
+	asks    bool // who calls
+	streams *streams
+	mays    []may
 }
 
 func describeNeeds(needs []need, either bool) string {
@@ -229,6 +231,7 @@ func describeNeeds(needs []need, either bool) string {
 // route serves a method of a path to whoever may call it.
 func route[I, O any](s *routes, method, path string, a access[I], serve func(context.Context, *I) (*O, error), change ...func(*huma.Operation)) {
 	s.rows = append(s.rows, Row{method, path, describeNeeds(a.needs, a.either), a.note})
+	s.mays = append(s.mays, mayOf(method, path, a))
 	if (a.action == "") != (method == http.MethodGet) {
 		panic("admin: " + method + " " + path + " changes something and has no name for it, or has one and does not")
 	}

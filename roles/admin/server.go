@@ -87,6 +87,8 @@ type Options struct {
 	Partition func(storage.PartitionID) (PartitionState, bool)
 	// Holdings asks the leaders of partitions what they hold; nil: only Partition is asked.
 	Holdings Holdings
+	// Tellers asks the brokers what is of their processes, and serves /api/v1/nodes beside Cluster; nil: it cannot.
+	Tellers Tellers
 	// Messages serves /api/v1/topics/{name}/messages, beside Cluster, when it is not nil.
 	Messages Messages
 	// Node is what the process knows of itself, and serves /api/v1/node beside Cluster; nil: nothing
@@ -131,8 +133,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
-	sights *sightings
-	lags   *lagHistory
+	sights      *sightings
+	lags        *lagHistory
+	streamPulse pulse // zero: that of stream.go
 }
 
 // Server is the HTTP side of a process.

@@ -65,9 +65,26 @@ func (s *sessions) begin(now time.Time, text string, u *metadata.User) *session 
 // use returns the session of a cookie, if it stands: it is neither too old nor unused for
 // too long, and user, by its name, has the password it had.
 func (s *sessions) use(now time.Time, text string, user func(string) (*metadata.User, bool)) (*session, bool) {
-	e := s.all[sha256.Sum256([]byte(text))]
+	e := s.standing(now, text, user)
 	if e == nil {
 		return nil, false
+	}
+	is := e.Value.(*session)
+	is.used = now
+	s.order.MoveToFront(e)
+	return is, true
+}
+
+// stands reports whether use would return a session. It uses none: who only listens is not there.
+func (s *sessions) stands(now time.Time, text string, user func(string) (*metadata.User, bool)) bool {
+	return s.standing(now, text, user) != nil
+}
+
+// standing is the session of a cookie, if it stands, and nil else.
+func (s *sessions) standing(now time.Time, text string, user func(string) (*metadata.User, bool)) *list.Element {
+	e := s.all[sha256.Sum256([]byte(text))]
+	if e == nil {
+		return nil
 	}
 	is := e.Value.(*session)
 	u, known := user(is.user)
@@ -76,11 +93,9 @@ func (s *sessions) use(now time.Time, text string, user func(string) (*metadata.
 		!guard.Check("admin.session-longest", now.Sub(is.begun) < s.longest),
 		!guard.Check("admin.session-password", known && passwordMark(u) == is.mark):
 		s.remove(e)
-		return nil, false
+		return nil
 	}
-	is.used = now
-	s.order.MoveToFront(e)
-	return is, true
+	return e
 }
 
 // end ends the session of a cookie.

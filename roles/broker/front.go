@@ -96,6 +96,8 @@ func (b *Broker) operatorRequest(key int16) func(context.Context, []byte) ([]byt
 		return own(func(ctx context.Context, q auditAppend) (storage.Offset, error) {
 			return b.appendForeignAudit(ctx, q.Batch)
 		})
+	case peerTold:
+		return own(b.tell)
 	case peerOperatorHeads:
 		return own(func(ctx context.Context, _ struct{}) (is answeredHeads, err error) {
 			is.Heads, is.Unasked = b.AuditHeads(ctx)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,11 +58,15 @@ func TestOperatorsAskOnlyWhatIsTheirs(t *testing.T) {
 type wayIn struct {
 	nodes  map[string]rpc.PeerHandler
 	silent map[string]error
-	asked  []string
+
+	mu    sync.Mutex
+	asked []string // guarded by mu
 }
 
 func (w *wayIn) Call(ctx context.Context, address string, c *rpc.PeerCall) ([]byte, error) {
+	w.mu.Lock()
 	w.asked = append(w.asked, address)
+	w.mu.Unlock()
 	if err := w.silent[address]; err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ type Holding struct {
 	LocalStart    storage.Offset `json:"local_start"`
 	WALBytes      int64          `json:"wal_bytes"`
 	MemoryBytes   int64          `json:"memory_bytes"`
+	TailBytes     int64          `json:"tail_bytes"` // that the bucket does not have
 	BucketBytes   int64          `json:"bucket_bytes"`
 	BucketEnd     storage.Offset `json:"bucket_end"`
 	CleanedEnd    storage.Offset `json:"cleaned_end"`
@@ -105,7 +106,7 @@ func (b *Broker) holdingsHere(q []partitionNamed) []Holding {
 		}
 		f := l.Footprint()
 		out[i] = Holding{
-			LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), LocalStart: l.LocalStart(), WALBytes: f.WAL, MemoryBytes: f.Memory, Leader: b.opt.NodeID,
+			LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), LocalStart: l.LocalStart(), WALBytes: f.WAL, MemoryBytes: f.Memory, TailBytes: l.Unuploaded(), Leader: b.opt.NodeID,
 		}
 		if _, in := b.inBucket(l.ID()); in != nil {
 			out[i].BucketBytes, out[i].BucketEnd, out[i].CleanedEnd = in.TieredBytes(), in.CommittedEnd(), in.Cleaning().To

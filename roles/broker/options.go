@@ -212,6 +212,10 @@ type Options struct {
 	AuditData bool                      // the first use of each topic by a connection is to be recorded
 	AuditHead func() (audit.Head, bool) // how far this node's account has come; nil: it has none
 
+	// Tell answers what operators ask about this process that is no broker's to know; what is a
+	// name, and the answer goes out as JSON. nil: nothing is told.
+	Tell func(ctx context.Context, what string) (any, error)
+
 	Logins *login.Table // of clients that have to say who they are; nil: none has to
 
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults

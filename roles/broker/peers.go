@@ -45,6 +45,7 @@ const (
 	peerOperatorHeads
 	peerOperatorProducer
 	peerOperatorAppend
+	peerTold
 	peerOperatorSend
 	peerOperatorTrim
 	peerEnd // of these requests

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/roles/metric"
 )
 
 // transformMetrics counts what inline modules do, by module.
@@ -66,4 +67,33 @@ func (m *transformMetrics) collect(out chan<- prometheus.Metric, t *transforms) 
 	}
 	out <- prometheus.MustNewConstMetric(m.memory, prometheus.GaugeValue, float64(t.memory.inUse()))
 	out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(t.waiting.inUse()))
+}
+
+// TransformCount is what a module did for batches that were produced to this broker, since its
+// process began.
+type TransformCount struct {
+	Batches, Records, Failures uint64
+	Seconds                    float64           // of its calls
+	Outcomes                   map[string]uint64 // records that did not stay in their batch: dropped, routed, rejected, dead-lettered
+}
+
+// TransformCounts are the counts of inline modules by name, of those that were called.
+func (b *Broker) TransformCounts() map[string]*TransformCount {
+	all := map[string]*TransformCount{}
+	each := func(c prometheus.Collector, add func(is *TransformCount, outcome string, n float64)) {
+		metric.Each(c, func(labels map[string]string, n float64) {
+			name := labels["module"]
+			if all[name] == nil {
+				all[name] = &TransformCount{Outcomes: map[string]uint64{}}
+			}
+			add(all[name], labels["outcome"], n)
+		})
+	}
+	m := b.metrics.transforms
+	each(m.calls, func(is *TransformCount, _ string, n float64) { is.Batches += uint64(n) })
+	each(m.in, func(is *TransformCount, _ string, n float64) { is.Records += uint64(n) })
+	each(m.failures, func(is *TransformCount, _ string, n float64) { is.Failures += uint64(n) })
+	each(m.seconds, func(is *TransformCount, _ string, n float64) { is.Seconds += n })
+	each(m.outcomes, func(is *TransformCount, outcome string, n float64) { is.Outcomes[outcome] += uint64(n) })
+	return all
 }

@@ -31,6 +31,16 @@ func (b *budget) fail(now time.Time) bool {
 	return b.total >= len(b.last) && guard.Check("etl.budget-window", now.Sub(oldest) <= b.window)
 }
 
+// recent is how many failures came within the window, of those that are remembered.
+func (b *budget) recent(now time.Time) (n int) {
+	for _, at := range b.last[:min(b.total, len(b.last))] {
+		if now.Sub(at) <= b.window {
+			n++
+		}
+	}
+	return n
+}
+
 // counts reports whether an error is a failure of a module, and not of how busy a broker is.
 func counts(err error) bool {
 	if errors.Is(err, pipeline.ErrUnready) {

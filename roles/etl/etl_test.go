@@ -394,13 +394,21 @@ func TestErrorBudget(t *testing.T) {
 		synctest.Wait()
 		for range 4 { // never three within ten seconds
 			w.want("it fails", "trap: unreachable")
+			if is := w.host.Status()[0]; is.Recent < 1 || is.Recent > 2 {
+				w.Errorf("%d failures within ten seconds, and they are six apart", is.Recent)
+			}
 			time.Sleep(6 * time.Second)
 		}
 		synctest.Wait()
+		time.Sleep(6 * time.Second)
+		if is := w.host.Status()[0]; is.Recent != 0 || is.Failures != 4 {
+			w.Errorf("%+v: four failures, the last twelve seconds ago", is)
+		}
 		if len(w.spent) != 0 {
 			w.Fatalf("%q, and the failures were far apart", w.spent)
 		}
 		w.spending(errors.New("no controller"))
+		w.want("it fails", "trap: unreachable")
 		w.want("it fails", "trap: unreachable")
 		w.want("it fails", "trap: unreachable")
 		time.Sleep(3 * spendAgain)

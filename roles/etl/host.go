@@ -501,6 +501,7 @@ type ModuleStatus struct {
 	Since    time.Time // it is active here
 	Error    string    // why it is not ready; ready: the last failure
 	Failures uint64    // since it is active here
+	Recent   int       // of them, those within the window of its error budget, as many as that has room for
 	Stuck    *Stuck    // nil: it is inline, or gets on
 }
 

@@ -212,7 +212,11 @@ func (m *module) status() ModuleStatus {
 	ready := m.ready()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return ModuleStatus{Name: m.name, Version: m.version, Ready: ready, Since: m.since, Error: m.lastError, Failures: m.failures}
+	is := ModuleStatus{Name: m.name, Version: m.version, Ready: ready, Since: m.since, Error: m.lastError, Failures: m.failures}
+	if m.budget != nil {
+		is.Recent = m.budget.recent(m.h.o.Now())
+	}
+	return is
 }
 
 // say takes what the module says into the log of the node, as far as it bears that.

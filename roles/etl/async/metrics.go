@@ -1,6 +1,10 @@
 package async
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/roles/metric"
+)
 
 // outcome is what became of a record.
 type outcome int
@@ -97,4 +101,32 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for k, n := range partitions {
 		out <- prometheus.MustNewConstMetric(m.partitions, prometheus.GaugeValue, float64(n), k.module, k.is.String())
 	}
+}
+
+// Count is what a module did for the partitions of this broker, in transactions that were
+// committed, since it is active here.
+type Count struct {
+	Records                                   map[string]uint64 // by outcome
+	Transactions, Failures, Restarts, Skipped uint64
+}
+
+// Counts are those of modules by name, of those that did anything.
+func (r *Runner) Counts() map[string]*Count {
+	all := map[string]*Count{}
+	each := func(c prometheus.Collector, add func(is *Count, labels map[string]string, n uint64)) {
+		metric.Each(c, func(labels map[string]string, n float64) {
+			name := labels["module"]
+			if all[name] == nil {
+				all[name] = &Count{Records: map[string]uint64{}}
+			}
+			add(all[name], labels, uint64(n))
+		})
+	}
+	m := r.metrics
+	each(m.records, func(is *Count, labels map[string]string, n uint64) { is.Records[labels["outcome"]] += n })
+	each(m.transactions, func(is *Count, _ map[string]string, n uint64) { is.Transactions += n })
+	each(m.failures, func(is *Count, _ map[string]string, n uint64) { is.Failures += n })
+	each(m.restarts, func(is *Count, _ map[string]string, n uint64) { is.Restarts += n })
+	each(m.skipped, func(is *Count, _ map[string]string, n uint64) { is.Skipped += n })
+	return all
 }

@@ -1,0 +1,3 @@
+package admin
+
+const eventsPath = apiPath + "/events"
