@@ -526,6 +526,23 @@ export interface ETLChange {
   what: string;
 }
 
+export interface ETLCounts {
+  /** batches that an inline module was called for; transactions that were committed for an async one */
+  calls: number;
+  /** calls that failed */
+  failures: number;
+  /** what became of records: dropped, routed, rejected, dead-lettered; of an async module kept, dropped, routed, passed, dead_letter */
+  outcomes: Record<string, number>;
+  /** that it was shown */
+  records: number;
+  /** of an async module: partitions that were begun anew from the last transaction */
+  restarts?: number;
+  /** that its calls took, of an inline module */
+  seconds?: number;
+  /** of an async module: offsets that nobody can read any more */
+  skipped?: number;
+}
+
 export interface ETLDeploy {
   /** or the name of a module that comes with rustmq */
   battery?: string;
@@ -607,6 +624,32 @@ export interface ETLModule {
   versions: ETLVersion[] | null;
 }
 
+export interface ETLNode {
+  broker: number;
+  modules: ETLNodeModule[] | null;
+  unknown?: string;
+}
+
+export interface ETLNodeModule {
+  /** it runs there; false: only what it did is told */
+  active: boolean;
+  /** since the process began; of an async module since it is active there */
+  counts: ETLCounts;
+  /** why it is not ready, or else its last failure */
+  error?: string;
+  /** since it runs here */
+  failures: number;
+  name: string;
+  /** of an async module: those that the process leads */
+  partitions?: ETLPartition[] | null;
+  /** false: records for its topics are refused here, and producers try again */
+  ready: boolean;
+  /** within the window of its error budget there */
+  recent_failures: number;
+  /** that is to run here; it may be another for a moment after a change */
+  version: number;
+}
+
 export interface ETLPartition {
   /** offset of the first record that is to be transformed; -1: not known yet */
   committed: number;
@@ -620,6 +663,14 @@ export interface ETLPartition {
   state: "starting" | "running" | "waiting" | "refused";
   /** left out: the module cannot be run at all */
   topic?: string;
+}
+
+export interface ETLPipeline {
+  /** modules that read the topic behind its producers, each for itself */
+  async: ETLStep[] | null;
+  /** in the order that batches pass them; empty: none */
+  inline: ETLStage[] | null;
+  topic: string;
 }
 
 export interface ETLRecord {
@@ -636,6 +687,40 @@ export interface ETLRollback {
   reason?: string;
   /** left out: the version that was active before */
   to?: number;
+}
+
+export interface ETLStage {
+  /** of the highest priority first; of equal ones by name */
+  modules: ETLStep[] | null;
+  stage: number;
+}
+
+export interface ETLStep {
+  /** it is shown the records alone for which one of its conditions holds */
+  conditional?: boolean;
+  dead_letter_topic?: string;
+  name: string;
+  on_failure: string;
+  /** of an async module */
+  output?: string;
+  priority: number;
+  routes?: string[] | null;
+  /** its error budget is: records meet on_failure in its place, or with an async one wait */
+  spent?: boolean;
+  version: number;
+}
+
+export interface ETLSum {
+  /** brokers that have answered */
+  asked: number;
+  counts: ETLCounts;
+  /** of an async module, if the question is about it alone */
+  lag?: number;
+  name: string;
+  /** brokers on which it is ready */
+  ready: number;
+  /** within the window of its error budget, on the broker that has most: each has a budget of its own */
+  recent_failures: number;
 }
 
 export interface ETLTest {
@@ -702,6 +787,39 @@ export interface ErrorModel {
   type?: string;
 }
 
+export interface EtlNodesOutputBody {
+  /** the same by module */
+  modules: ETLSum[] | null;
+  /** the brokers in service, in order of their ids */
+  nodes: ETLNode[] | null;
+}
+
+export interface Evacuation {
+  /** how many replicas the other brokers in service have, before and afterwards */
+  brokers: BrokerReplicas[] | null;
+  /** it has nothing and does not serve: DELETE takes it out of the cluster */
+  forgets: boolean;
+  id: number;
+  /** bytes of these partitions in the bucket, which do not move */
+  kept_bytes: number;
+  /** partitions that others would come to lead */
+  leads: number;
+  /** replicas that others would be given in its place */
+  moves: ReplicaMove[] | null;
+  /** of them, those that a reassignment moves already */
+  moving: number;
+  /** replicas that it has */
+  replicas: number;
+  /** what new replicas would be sent: records that are not in the bucket yet, as leaders say */
+  sent_bytes: number;
+  /** of the broker, as it is listed */
+  state: string;
+  /** partitions that no other broker in service can take */
+  stuck?: string[] | null;
+  /** partitions of which it is not known what would be sent, for their leaders do not say: the first ten */
+  unknown?: string[] | null;
+}
+
 export interface Fault {
   kind: string;
   life?: string;
@@ -748,6 +866,8 @@ export interface GroupDescription {
   /** consumer, connect or another; empty: only offsets were committed */
   protocol_type: string;
   state: string;
+  /** of those partitions, in order; without what the caller may not describe */
+  topics: string[] | null;
 }
 
 export interface GroupMember {
@@ -789,6 +909,8 @@ export interface GroupSummary {
   /** consumer, connect or another; empty: only offsets were committed */
   protocol_type: string;
   state: string;
+  /** of those partitions, in order; without what the caller may not describe */
+  topics: string[] | null;
 }
 
 export interface GroupsOutputBody {
@@ -833,6 +955,16 @@ export interface Listener {
 export interface Login {
   password: string;
   user: string;
+}
+
+export interface MayInputBody {
+  /** each METHOD /path, and where it is the body that names what the call is about, METHOD /path BODY; without a body it is about anything */
+  calls: string[] | null;
+}
+
+export interface MayOutputBody {
+  /** of each call, in their order: whether its row allows it; false too for what this process does not serve */
+  allowed: boolean[] | null;
 }
 
 export interface Message {
@@ -929,6 +1061,36 @@ export interface NodeCertificate {
 
 export interface NodeCertificatesOutputBody {
   certificates: NodeCertificate[] | null;
+}
+
+export interface NodeFigures {
+  /** its way to the bucket; closed: requests pass */
+  circuit: "closed" | "open" | "half-open";
+  damage?: DamageState;
+  data_dir: string;
+  /** of the disk of its data directory; disk_total_bytes 0: it is not known */
+  disk_free_bytes: number;
+  disk_total_bytes: number;
+  /** of the bucket */
+  last_error?: string;
+  started: string;
+  /** what is not as it should be there, in words */
+  troubles: string[] | null;
+  upload?: UploadState;
+  version: string;
+  wal?: WALState;
+}
+
+export interface NodeReport {
+  broker: number;
+  figures?: NodeFigures;
+  /** why it does not say: the figures are left out */
+  unknown?: string;
+}
+
+export interface NodesOutputBody {
+  /** the brokers in service, in order of their ids */
+  nodes: NodeReport[] | null;
 }
 
 export interface OffsetMove {
@@ -1044,6 +1206,17 @@ export interface PeekedMessages {
   next: number;
   partition: number;
   topic: string;
+}
+
+export interface PipelinesOutputBody {
+  /** cursor of what comes behind these; left out: nothing does */
+  next?: string;
+  /** of topics that a module is for, in order of their names */
+  pipelines: ETLPipeline[] | null;
+  /** all topics that a module could be for, as far as the caller may describe them */
+  topics: number;
+  /** modules whose specs this version does not know */
+  unknown?: string[] | null;
 }
 
 export interface Probe {
@@ -1293,6 +1466,8 @@ export interface Topic {
   /** KIP-516 topic id */
   id: string;
   internal?: boolean;
+  /** partitions without a leader, of which nothing is served */
+  leaderless?: number;
   memory_bytes: number;
   name: string;
   partition_list?: Partition[] | null;
@@ -1300,6 +1475,8 @@ export interface Topic {
   /** high watermarks less log starts: at most so many, for compaction takes some, and markers of transactions are none */
   records: number;
   replication_factor: number;
+  /** partitions with fewer replicas in sync than they have */
+  under_replicated?: number;
   wal_bytes: number;
 }
 

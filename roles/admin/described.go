@@ -30,7 +30,7 @@ func summaries() map[string]string {
 		"GET /config": "Show what is set on running nodes, and what the process that answers obeys", "GET /config/history": "Show who changed what on running nodes, and when", "PATCH /config": "Change the configuration of running nodes",
 		"GET /node/certificates": "Show the certificates of the process that answers",
 		"GET /audit":             "Read the audit log", "GET /audit/verify": "Verify the audit log",
-		"GET /groups": "List groups", "GET /groups/{group}": "Describe a group", "DELETE /groups/{group}": "Delete a group", "POST /groups/{group}/reset-offsets": "Plan or do a reset of offsets",
+		"GET /groups": "List groups", "GET /groups/{group}": "Describe a group", "DELETE /groups/{group}": "Delete a group", "DELETE /groups/{group}/offsets": "Delete what a group has committed of a topic", "POST /groups/{group}/reset-offsets": "Plan or do a reset of offsets",
 		"GET /etl/modules": "List modules", "GET /etl/modules/{name}": "Describe a module", "GET /etl/modules/{name}/history": "Show what was done with a module", "GET /etl/batteries": "List the modules that come with rustmq",
 		"POST /etl/uploads": "Upload a module", "POST /etl/modules/{name}/versions": "Deploy a version of a module", "POST /etl/modules/{name}/enable": "Enable a version of a module",
 		"POST /etl/modules/{name}/disable": "Disable a module", "POST /etl/modules/{name}/rollback": "Go back to another version of a module", "DELETE /etl/modules/{name}": "Delete a module or a version",

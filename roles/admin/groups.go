@@ -21,6 +21,7 @@ type Groups interface {
 	ListGroups(context.Context) ([]broker.GroupSummary, error)
 	DescribeGroup(ctx context.Context, id string) (*broker.GroupDescription, error)
 	DeleteGroup(ctx context.Context, id string) error
+	DeleteOffsets(ctx context.Context, id, topic string) error
 	ResetOffsets(ctx context.Context, id string, r broker.OffsetReset) (*broker.OffsetPlan, error)
 }
 
@@ -37,6 +38,10 @@ type (
 			Groups []broker.GroupSummary `json:"groups"`
 			NextPage
 		}
+	}
+	offsetsInput struct {
+		Group string `path:"group" doc:"id of the group"`
+		Topic string `query:"topic" required:"true" maxLength:"249" doc:"of which the offsets go"`
 	}
 	groupOutput struct{ Body *broker.GroupDescription }
 	resetInput  struct {
@@ -61,6 +66,7 @@ func registerGroups(h *routes, a groupsAPI) {
 	route(h, http.MethodGet, "/api/v1/groups/{group}", group(acl.Describe).noting("topics that the caller may not describe are left out"), a.describe)
 	route(h, http.MethodGet, "/api/v1/groups/{group}/lag", group(acl.Describe).noting("of all topics of the group"), a.lag)
 	route(h, http.MethodDelete, "/api/v1/groups/{group}", group(acl.Delete).act("group.delete"), a.delete)
+	route(h, http.MethodDelete, "/api/v1/groups/{group}/offsets", to(func(in *offsetsInput) string { return in.Group }, need{acl.Delete, acl.Group}).noting("and read on the topic").act("group.delete-offsets").saying(func(in *offsetsInput) string { return "topic=" + in.Topic }), a.deleteOffsets)
 	route(h, http.MethodPost, "/api/v1/groups/{group}/reset-offsets", to(func(in *resetInput) string { return in.Group }, need{acl.Read, acl.Group}).noting("and read on each topic whose offsets are to be set").act("group.reset-offsets").saying(toldReset).unless(func(in *resetInput) bool { return !in.Body.Execute }), a.reset)
 }
 
@@ -135,6 +141,16 @@ func (a groupsAPI) delete(ctx context.Context, in *groupName) (*struct{}, error)
 	return nil, nil
 }
 
+func (a groupsAPI) deleteOffsets(ctx context.Context, in *offsetsInput) (*struct{}, error) {
+	if refused := readsTopic.missing(subjectOf(ctx), in.Topic); refused != nil {
+		return nil, forbidden(refused)
+	}
+	if err := a.groups.DeleteOffsets(ctx, in.Group, in.Topic); err != nil {
+		return nil, groupProblem(err)
+	}
+	return nil, nil
+}
+
 func (a groupsAPI) reset(ctx context.Context, in *resetInput) (*resetOutput, error) {
 	who := subjectOf(ctx)
 	for _, t := range in.Body.Topics {
@@ -172,7 +188,7 @@ func groupProblem(err error) error {
 		switch refused.Code {
 		case kerr.GroupIDNotFound, kerr.UnknownTopicOrPartition:
 			status = http.StatusNotFound
-		case kerr.NonEmptyGroup:
+		case kerr.NonEmptyGroup, kerr.GroupSubscribedToTopic:
 			status = http.StatusConflict
 		case kerr.InvalidRequest, kerr.InvalidGroupID:
 			status = http.StatusBadRequest

@@ -48,7 +48,7 @@ func TestMayAnswersAsTheRoutesDo(t *testing.T) {
 	for n := range 12 {
 		user := fmt.Sprintf("user-%d", n)
 		a.remote = fmt.Sprintf("10.0.1.%d:1234", n) // of one address few calls that are heavy are taken
-		for range n { // the first has nothing
+		for range n {                               // the first has nothing
 			one := needs[random.IntN(len(needs))]
 			a.allow(user, one.op, one.on, names[random.IntN(len(names))])
 		}

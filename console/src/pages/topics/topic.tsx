@@ -145,7 +145,7 @@ export function Tiers({ bucket, wal, memory, legend = true }: { bucket: number; 
 // useRate is how many records a second came between the last two answers: by high watermarks, which
 // retention does not move.
 function useRate(t: Topic | undefined): number | undefined {
-  const was = useRef<{ at: number; end: number; partitions: number } | undefined>();
+  const was = useRef<{ at: number; end: number; partitions: number } | undefined>(undefined);
   const [perSecond, setRate] = useState<number | undefined>();
   useEffect(() => {
     if (!t) return;
