@@ -41,7 +41,7 @@ type (
 	}
 	offsetsInput struct {
 		Group string `path:"group" doc:"id of the group"`
-		Topic string `query:"topic" required:"true" maxLength:"249" doc:"of which the offsets go"`
+		Topic string `query:"topic" maxLength:"249" doc:"of which the offsets go; one has to be named"`
 	}
 	groupOutput struct{ Body *broker.GroupDescription }
 	resetInput  struct {
@@ -144,6 +144,9 @@ func (a groupsAPI) delete(ctx context.Context, in *groupName) (*struct{}, error)
 func (a groupsAPI) deleteOffsets(ctx context.Context, in *offsetsInput) (*struct{}, error) {
 	if refused := readsTopic.missing(subjectOf(ctx), in.Topic); refused != nil {
 		return nil, forbidden(refused)
+	}
+	if in.Topic == "" {
+		return nil, badRequest(errors.New("topic: name the one whose offsets are to go"))
 	}
 	if err := a.groups.DeleteOffsets(ctx, in.Group, in.Topic); err != nil {
 		return nil, groupProblem(err)

@@ -30,15 +30,15 @@ const (
 	tailPatience = 3 * time.Second
 )
 
-// matchQuery says which records are shown.
-type matchQuery struct {
+// MatchQuery says which records are shown.
+type MatchQuery struct {
 	Key    string `query:"key" maxLength:"1000" doc:"only records whose key has this text in it"`
 	Value  string `query:"value" maxLength:"1000" doc:"only records whose value has this text in it"`
 	Header string `query:"header" maxLength:"1000" doc:"only records that have a header of this name; NAME=TEXT: one whose value has the text in it"`
 }
 
 // match is that for brokers, which compare bytes, whatever they are.
-func (q *matchQuery) match() (m broker.PeekMatch) {
+func (q *MatchQuery) match() (m broker.PeekMatch) {
 	name, with, _ := strings.Cut(q.Header, "=")
 	m.Key, m.Value, m.Header, m.With = []byte(q.Key), []byte(q.Value), []byte(name), []byte(with)
 	return m
@@ -51,7 +51,7 @@ type tailInput struct {
 	Offset     int64     `query:"offset" minimum:"-1" default:"-1" doc:"offset to begin at, in each partition; -1: as from says"`
 	Time       time.Time `query:"time" doc:"RFC 3339: begin at the first record that is not older"`
 	At         string    `query:"at" maxLength:"4000" doc:"go on where an event ended, by its id, which is partition:offset of each"`
-	matchQuery
+	MatchQuery
 	Rate        int    `query:"rate" minimum:"1" maximum:"500" default:"50" doc:"records a second that are sent at most; of a partition that stays behind for it, what lies before its end is passed over"`
 	LastEventID string `header:"Last-Event-ID" maxLength:"4000" doc:"as at, before which it goes: what an EventSource sends that connects again"`
 }

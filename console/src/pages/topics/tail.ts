@@ -1,7 +1,7 @@
 // What is read of a topic: the newest records by a look into each partition, then what comes by a
 // stream that goes on where that ended. It keeps so many records, and says what it passed over.
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { asProblem, get, withQuery, type Problem } from "../../api";
+import { asProblem, get, withQuery, type Problem, type Query } from "../../api";
 import { useStream, type StreamEvent, type StreamState } from "../../hooks";
 import type { Message, PeekedMessages } from "../../types";
 import { topicURL } from "./paths";
@@ -145,11 +145,8 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
 
   const streamAt = useCallback(
     (id: string) => {
-      const query = { partitions: asked.partition, ...filters, rate: asked.rate };
-      if (id !== "") return withQuery(`${url}/tail`, { ...query, at: id });
-      if (asked.from === "offset") return withQuery(`${url}/tail`, { ...query, offset: asked.offset || "0" });
-      if (asked.from === "time") return withQuery(`${url}/tail`, { ...query, time: rfc3339(asked.time) });
-      return withQuery(`${url}/tail`, { ...query, from: asked.from === "start" ? "start" : "end" });
+      const begin: Query = asked.from === "offset" ? { offset: asked.offset || "0" } : asked.from === "time" ? { time: rfc3339(asked.time) } : { from: asked.from === "start" ? "start" : "" };
+      return withQuery(`${url}/tail`, { partitions: asked.partition, ...filters, rate: asked.rate, ...begin, at: id });
     },
     [what, asked.rate],
   );
