@@ -14,7 +14,7 @@ TAGS      := grpcnotrace
 export GOFLAGS := -trimpath -tags=$(TAGS)
 MODULES   := . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench
 TOOLS     := build/tools
-SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api batteries
+SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api console batteries
 
 .DEFAULT_GOAL := help
 .PHONY: help build build-debug console demo test test-rust lint vuln generate man batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
@@ -64,7 +64,7 @@ bench: prerequisites ## Measure against peers and floors; writes bench/results a
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time
-	@scripts/suites.sh compat,seeds,fuzz chaos sdk+batteries buckets+docs+api+mutants
+	@scripts/suites.sh compat,seeds,fuzz chaos sdk+batteries+console buckets+docs+api+mutants
 
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*

@@ -14,6 +14,9 @@ func (n *Node) tell(_ context.Context, what string) (any, error) {
 	if what == admin.TellNode {
 		return n.figures(), nil
 	}
+	if what == admin.TellCertificates {
+		return nodeDoor{n}.Certificates(), nil
+	}
 	if name, all, is := admin.ModuleAsked(what); is {
 		return n.transforms.told(name, all), nil
 	}

@@ -22,6 +22,19 @@ fi
 for tool in node npm openssl curl; do
 	command -v $tool >/dev/null || { echo "install $tool: the suites buckets and compat need it" >&2; exit 1; }
 done
+promtool_and_browser() { # one behind the other, for both may ask apt
+	promtool_alone
+	command -v chromium >/dev/null || installed chromium
+	if ! cmp -s test/console/package-lock.json build/console/package-lock.json || [ ! -d build/console/node_modules/playwright-core ]; then
+		mkdir -p build/console
+		cp test/console/package.json test/console/package-lock.json build/console
+		npm ci --prefix build/console --ignore-scripts --no-audit --no-fund --silent
+	fi
+}
+installed() { # what comes of Debian's lists as they are, or else as they have become
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null 2>&1 ||
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null; }
+}
 promtool_alone() { # of Debian's package, which would start a server where it is installed
 	command -v promtool >/dev/null || [ -x build/monitoring/promtool ] || {
 		local work
@@ -77,7 +90,7 @@ rust_crates() {
 }
 # Side by side: most of it waits for the network.
 pids=()
-for what in python_clients api_caller java_clients node_clients go_modules promtool_alone rust_crates; do
+for what in python_clients api_caller java_clients node_clients go_modules promtool_and_browser rust_crates; do
 	(set -e; "$what") & pids+=($!)
 done
 failed=0

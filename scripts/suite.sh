@@ -12,6 +12,8 @@
 #   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh;
 #            what Prometheus says of deploy/monitoring
 #   api      the admin API called by its own document, with what that allows and what it does not
+#   console  the web console in Debian's Chromium, against a secured cluster of three nodes: every
+#            page and action, axe, outages; ONLY=text runs the tests of that name
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS; and of what
@@ -144,6 +146,11 @@ api() {
 	[ -x build/api/bin/schemathesis ] || lacking "Schemathesis is not installed (scripts/deps.sh)"
 	test/api/api.sh bin/rustmq build/api/bin/schemathesis
 }
+console() {
+	command -v node >/dev/null || lacking "Node is not installed"
+	command -v chromium >/dev/null && [ -d build/console/node_modules/playwright-core ] || lacking "Chromium or what drives it is not installed (scripts/deps.sh)"
+	node --test-reporter=spec test/console/main.mjs bin/rustmq build/console
+}
 batteries() {
 	[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] || lacking "Debian's Rust for wasm32 is not installed (scripts/deps.sh)"
 	scripts/batteries.sh check
@@ -160,7 +167,7 @@ sdk() {
 	test/compat/sdk/interchange.sh bin/rustmq build/sdk/go build/rust/debug/examples/interchange build
 }
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | sdk | docs | api | batteries | hour | seeds) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | sdk | docs | api | console | batteries | hour | seeds) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

@@ -6,12 +6,13 @@ import { routes as config } from "./pages/config/routes";
 import { routes as controllers } from "./pages/controllers/routes";
 import { routes as etl } from "./pages/etl/routes";
 import { routes as groups } from "./pages/groups/routes";
+import { routes as health } from "./pages/health/routes";
 import { routes as overview } from "./pages/overview/routes";
 import { routes as security } from "./pages/security/routes";
 import { routes as topics } from "./pages/topics/routes";
 import type { PageRoute } from "./router";
 
-export const routes: PageRoute[] = [...overview, ...topics, ...groups, ...brokers, ...controllers, ...etl, ...security, ...audit, ...config];
+export const routes: PageRoute[] = [...overview, ...topics, ...groups, ...brokers, ...controllers, ...etl, ...security, ...audit, ...config, ...health];
 
 export interface Area {
   path: string;
@@ -21,6 +22,7 @@ export interface Area {
 
 export const areas: Area[] = [
   { path: "/", title: "Overview" },
+  { path: "/health", title: "Health", asks: "GET /api/v1/cluster/health" },
   { path: "/topics", title: "Topics", asks: "GET /api/v1/topics" },
   { path: "/groups", title: "Groups", asks: "GET /api/v1/groups" },
   { path: "/brokers", title: "Brokers", asks: "GET /api/v1/brokers" },

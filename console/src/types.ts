@@ -231,6 +231,18 @@ export interface BucketState {
   where: string;
 }
 
+export interface CertificatesOfNode {
+  certificates: NodeCertificate[] | null;
+  node: number;
+  /** why it does not say: the certificates are left out */
+  unknown?: string;
+}
+
+export interface CertificatesOutputBody {
+  /** the process that answers and the brokers in service, in order of their ids */
+  nodes: CertificatesOfNode[] | null;
+}
+
 export interface ChangesOutputBody {
   /** the last 256, the newest first */
   changes: ConfigChange[] | null;

@@ -148,11 +148,12 @@ func (m *matchers) matcher(image *metadata.Image, super []string) *acl.Matcher {
 
 // asks answers who has not said who it is, and has next serve all others as that.
 func (d *door) asks(next http.Handler) http.Handler {
-	if d.o.Access == nil {
-		return next
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store") // it is for who calls
+		w.Header().Set("Cache-Control", "no-store") // it is for who calls, and may hold records or secrets
+		if d.o.Access == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
 		who, refused := d.who(r)
 		if refused == nil {
 			refused = d.intends(r, who)
@@ -401,16 +402,6 @@ func (d *door) intends(r *http.Request, who *subject) *refusal {
 		return &refusal{status: http.StatusForbidden, detail: "a call by the cookie of a session has its token in " + csrfHeader + ": GET " + sessionPath + " tells it"}
 	}
 	return nil
-}
-
-// sameOrigin reports whether a request comes from a page of this server.
-func (d *door) sameOrigin(r *http.Request) bool {
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	all := r.Header.Values("Origin")
-	return len(all) == 1 && strings.EqualFold(all[0], scheme+"://"+r.Host) && (r.TLS != nil || d.o.isOwn(r.Host))
 }
 
 // asksForMetrics has next serve those who may describe the cluster, where it is asked.

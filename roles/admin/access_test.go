@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/console"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/controller"
@@ -67,7 +68,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Holdings: noHoldings{}, Tellers: noTold{}, Node: noNode{}, Configuration: noConfiguration{}, Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Holdings: noHoldings{}, Tellers: noTold{}, Node: noNode{}, Configuration: noConfiguration{}, Console: console.Handler(), Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
@@ -198,11 +199,11 @@ func basic(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-// do calls the server. headers are pairs of name and value.
-func (a *asking) do(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+// request is a call, as a server reads it. headers are pairs of name and value.
+func (a *asking) request(method, path, body string, headers ...string) *http.Request {
 	a.t.Helper()
 	r := httptest.NewRequest(method, a.scheme+"://10.0.0.1:9642/", strings.NewReader(body))
-	u, err := url.ParseRequestURI(path) // as a server reads it
+	u, err := url.ParseRequestURI(path)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -217,12 +218,23 @@ func (a *asking) do(method, path, body string, headers ...string) *httptest.Resp
 	for _, c := range a.cookies {
 		r.AddCookie(c)
 	}
+	return r
+}
+
+// do calls the server. headers are pairs of name and value.
+func (a *asking) do(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	a.t.Helper()
+	return a.serve(a.request(method, path, body, headers...))
+}
+
+func (a *asking) serve(r *http.Request) *httptest.ResponseRecorder {
+	a.t.Helper()
 	w := httptest.NewRecorder()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	a.s.http.Handler.ServeHTTP(untilFlushed{w, cancel}, r.WithContext(ctx))
 	if header, _ := json.Marshal(w.Header()); strings.Contains(w.Body.String(), r.Host) || strings.Contains(string(header), r.Host) {
-		a.t.Errorf("%s %s: the answer repeats the Host header that the client sent: %s %.300s", method, path, header, w.Body)
+		a.t.Errorf("%s %s: the answer repeats the Host header that the client sent: %s %.300s", r.Method, r.URL.Path, header, w.Body)
 	}
 	return w
 }

@@ -189,7 +189,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerBackup(h, backupAPI{o.Cluster, o.Backup})
 	}
 	if o.Node != nil {
-		registerNode(h, nodeAPI{o.Node})
+		registerNode(h, nodeAPI{o.Node, o.Tellers})
 	}
 	if o.Tellers != nil {
 		registerNodes(h, nodesAPI{o.Tellers})

@@ -27,6 +27,7 @@ const (
 	maxAuditEvents  = 10_000
 	auditWindow     = 2_000     // offsets that are looked at together, from the end on
 	maxAuditScanned = 5_000_000 // records that one request looks at
+	behindAllAudit  = 1 << 62   // an offset; a page from there has no records, and says where the log ends
 )
 
 // AuditEvent is one record of the audit log as the API shows it.
@@ -149,8 +150,7 @@ func (a auditAPI) after(ctx context.Context, from int64, limit int, filter *audi
 
 // newest adds the last events, which are looked for from the end on.
 func (a auditAPI) newest(ctx context.Context, limit int, filter *audit.Filter, out *AuditEvents) error {
-	const behindAll = 1 << 62
-	page, err := a.log.ReadAudit(ctx, behindAll)
+	page, err := a.log.ReadAudit(ctx, behindAllAudit)
 	if err != nil {
 		return err
 	}

@@ -28,8 +28,8 @@ func summaries() map[string]string {
 		"GET /controllers": "List controllers", "POST /controllers": "Give a controller a vote", "DELETE /controllers/{id}": "Take a controller out of the group", "POST /snapshots": "Take a snapshot of the metadata",
 		"GET /cluster": "Describe the cluster", "GET /cluster/health": "Tell what of the cluster needs a person",
 		"GET /config": "Show what is set on running nodes, and what the process that answers obeys", "GET /config/history": "Show who changed what on running nodes, and when", "PATCH /config": "Change the configuration of running nodes",
-		"GET /node/certificates": "Show the certificates of the process that answers",
-		"GET /audit":             "Read the audit log", "GET /audit/verify": "Verify the audit log",
+		"GET /node/certificates": "Show the certificates of the process that answers", "GET /certificates": "Show the certificates of all brokers",
+		"GET /audit": "Read the audit log", "GET /audit/verify": "Verify the audit log",
 		"GET /groups": "List groups", "GET /groups/{group}": "Describe a group", "DELETE /groups/{group}": "Delete a group", "DELETE /groups/{group}/offsets": "Delete what a group has committed of a topic", "POST /groups/{group}/reset-offsets": "Plan or do a reset of offsets",
 		"GET /etl/modules": "List modules", "GET /etl/modules/{name}": "Describe a module", "GET /etl/modules/{name}/history": "Show what was done with a module", "GET /etl/batteries": "List the modules that come with rustmq",
 		"POST /etl/uploads": "Upload a module", "POST /etl/modules/{name}/versions": "Deploy a version of a module", "POST /etl/modules/{name}/enable": "Enable a version of a module",
@@ -43,7 +43,7 @@ func summaries() map[string]string {
 // apiGroups are the parts of the API, by the beginning of the path below /api/v1.
 var apiGroups = [...]struct{ path, name string }{
 	{"/topics", "Topics"}, {"/groups", "Groups"}, {"/cluster", "Cluster"}, {"/operations", "Cluster"}, {"/brokers", "Brokers"}, {"/nodes", "Brokers"}, {"/controllers", "Controllers"}, {"/snapshots", "Controllers"},
-	{"/acls", "Access"}, {"/users", "Access"}, {"/tokens", "Access"}, {"/session", "Access"}, {"/quotas", "Quotas"}, {"/audit", "Audit"}, {"/etl", "Transforms"}, {"/storage", "Storage"}, {"/config", "Configuration"}, {"/node", "Node"}, {"/debug", "Diagnostics"}, {"", "More"},
+	{"/acls", "Access"}, {"/users", "Access"}, {"/tokens", "Access"}, {"/session", "Access"}, {"/quotas", "Quotas"}, {"/audit", "Audit"}, {"/etl", "Transforms"}, {"/storage", "Storage"}, {"/config", "Configuration"}, {"/node", "Node"}, {"/certificates", "Node"}, {"/debug", "Diagnostics"}, {"", "More"},
 }
 
 const apiPath = "/api/v1"

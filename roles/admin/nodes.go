@@ -24,6 +24,8 @@ const (
 	// TellModules is answered by a list of ETLNodeModule. With a slash and the name of a module
 	// behind it, it is of that alone, with its partitions.
 	TellModules = "modules"
+	// TellCertificates is answered by a list of NodeCertificate.
+	TellCertificates = "certificates"
 )
 
 // ModuleAsked is the module that a question is about; all: it is about all of them.

@@ -147,6 +147,28 @@ func TestADecommissionIsPlannedBeforehand(t *testing.T) {
 	}
 }
 
+// The certificates of all brokers are told, and of whom they are not known.
+func TestCertificatesOfAllNodes(t *testing.T) {
+	a := newAsking(t, func(o *Options) {
+		o.Tellers = saying{TellCertificates: {
+			{Broker: 1, Answer: json.RawMessage(`[{"use":"tls","subject":"told by itself"}]`)}, // noNode is 1
+			{Broker: 2, Answer: json.RawMessage(`[{"use":"tls","subject":"CN=two","not_after":"2030-01-01T00:00:00Z"}]`)},
+			{Broker: 3, Unknown: "away"}, {Broker: 4, Answer: json.RawMessage(`null`)}, {Broker: 5, Answer: json.RawMessage(`"another version"`)},
+		}}
+	})
+	var is struct{ Nodes []CertificatesOfNode }
+	a.get("/api/v1/certificates", http.StatusOK, &is)
+	if len(is.Nodes) != 5 || is.Nodes[0].Node != 1 || len(is.Nodes[0].Certificates) != 0 {
+		t.Fatalf("%+v", is)
+	}
+	if two := is.Nodes[1]; len(two.Certificates) != 1 || two.Certificates[0].Subject != "CN=two" || two.Certificates[0].NotAfter.Year() != 2030 || two.Unknown != "" {
+		t.Errorf("%+v", two)
+	}
+	if is.Nodes[2].Unknown != "away" || is.Nodes[3].Unknown != "" || is.Nodes[3].Certificates == nil || is.Nodes[4].Unknown == "" {
+		t.Errorf("%+v", is.Nodes[2:])
+	}
+}
+
 // Which modules records of a topic pass is told in the order that they pass them, for the topics
 // that the caller may describe.
 func TestPipelinesAreToldByTopic(t *testing.T) {

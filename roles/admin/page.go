@@ -19,7 +19,7 @@ import (
 const docsPath = apiPath + "/docs"
 
 const pageStyle = `body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:70rem;padding:1rem;color:#1b1f24;background:#fff}
-h1{margin:.2em 0}h2{margin-top:2em;border-bottom:1px solid #d0d7de}nav a{margin-right:1em;white-space:nowrap}a{color:#0b57a4}
+h1{margin:.2em 0}nav{display:flex;flex-wrap:wrap}h2{margin-top:2em;border-bottom:1px solid #d0d7de}nav a{margin-right:1em;white-space:nowrap}a{color:#0b57a4}
 details{border:1px solid #d0d7de;border-radius:6px;margin:.4em 0}summary{cursor:pointer;padding:.4em .7em}details>div{padding:0 .9em .8em;overflow-x:auto}
 code{font:13px ui-monospace,monospace}b.m{display:inline-block;min-width:4.6em;font:bold 12px ui-monospace,monospace}
 b.GET{color:#0a6b3b}b.POST{color:#0b57a4}b.PATCH,b.PUT{color:#8a5300}b.DELETE{color:#b3261e}
@@ -58,7 +58,7 @@ func prose(s string) string {
 
 func pageOf(doc *huma.OpenAPI) string {
 	w := &pageWriter{doc: doc}
-	fmt.Fprint(w, `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>rustmq: the admin API</title><style>`+pageStyle+`</style></head><body>`)
+	fmt.Fprint(w, `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>rustmq: the admin API</title><style>`+pageStyle+`</style></head><body><main>`)
 	fmt.Fprintf(w, "<h1>rustmq: the admin API</h1><p>%s</p><p>The same for programs: <a href=\"%s/openapi.json\">openapi.json</a> (OpenAPI %s).</p><nav>", prose(doc.Info.Description), apiPath, html.EscapeString(doc.OpenAPI))
 	for _, tag := range doc.Tags {
 		fmt.Fprintf(w, `<a href="#tag-%s">%s</a>`, html.EscapeString(tag.Name), html.EscapeString(tag.Name))
@@ -83,7 +83,7 @@ func pageOf(doc *huma.OpenAPI) string {
 	for _, name := range slices.Sorted(maps.Keys(schemas)) {
 		w.schema(name, schemas[name])
 	}
-	fmt.Fprint(w, "</body></html>\n")
+	fmt.Fprint(w, "</main></body></html>\n")
 	return w.String()
 }
 

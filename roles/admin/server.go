@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +18,6 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
-	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Limits of the HTTP server, each against a client that never ends.
@@ -292,29 +289,6 @@ func probe(check func() error, status, warnings func() []string, b Bucket) http.
 	})
 }
 
-// refuseBrowsers turns away what a page of another site can make a browser
-// send: requests with an Origin, and names that were rebound to an address of
-// this machine (DNS rebinding). Over TLS a name that is rebound is none of the certificate.
-// What watches a server that others can reach may call it
-// by whatever name it has there: whoever reaches it reads the same. Where there are sessions, the
-// API is called by pages of this server too.
-func (d *door) refuseBrowsers(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		watched := d.o.Reachable && (r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath)
-		ours := d.o.Access != nil && strings.HasPrefix(r.URL.Path, "/api/v1/") && d.sameOrigin(r)
-		switch {
-		case len(r.Header.Values("Origin")) > 0 && !guard.Check("admin.foreign-origin", ours):
-			http.Error(w, "requests from pages of other sites are refused: call the server without an Origin header", http.StatusForbidden)
-		case !watched && d.o.TLS == nil && !d.o.isOwn(r.Host):
-			http.Error(w, fmt.Sprintf("Host %q is neither an address nor a name that this server knows for its own, and may be the page of another site: "+
-				"call it by address, or by network.advertised_host", r.Host), http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
 // briefs has a probe tell strangers no more than whether all is well, where the API asks who
 // calls: what it says besides names files and addresses.
 func (d *door) briefs(probe http.Handler) http.Handler {
@@ -347,18 +321,3 @@ type verdictOnly struct {
 func (v *verdictOnly) Header() http.Header         { return v.header }
 func (v *verdictOnly) Write(b []byte) (int, error) { return len(b), nil }
 func (v *verdictOnly) WriteHeader(status int)      { v.status = status }
-
-// isOwn reports whether the Host of a request cannot have been rebound: an address, or
-// a name of this server.
-func (o Options) isOwn(hostPort string) bool {
-	host, _, err := net.SplitHostPort(hostPort)
-	if err != nil {
-		host = strings.TrimSuffix(strings.TrimPrefix(hostPort, "["), "]")
-	}
-	if net.ParseIP(host) != nil {
-		return true
-	}
-	host = strings.TrimSuffix(host, ".")
-	own := func(name string) bool { return name != "" && strings.EqualFold(host, strings.TrimSuffix(name, ".")) }
-	return own("localhost") || slices.ContainsFunc(o.Names, own)
-}

@@ -69,7 +69,11 @@ func (a sessionsAPI) begin(ctx context.Context, in *loginInput) (*sessionOutput,
 	if refused := a.password(ctx, &who, a.client(&who), credential{user: in.Body.User, password: in.Body.Password}); refused != nil {
 		a.turnedAway(ctx, nil, sessionPath, refused)
 		a.log.Info("a login was refused", "remote", who.host.String(), "user", visible(in.Body.User), "reason", visible(refused.Error()))
-		return nil, huma.NewError(refused.status, refused.detail)
+		err := error(huma.NewError(refused.status, refused.detail))
+		if refused.status == http.StatusTooManyRequests {
+			err = huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"1"}})
+		}
+		return nil, err
 	}
 	if !known {
 		return nil, huma.NewError(http.StatusUnauthorized, unknown(nil).detail)

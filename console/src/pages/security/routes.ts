@@ -1,4 +1,4 @@
-// The pages of Security.
 import type { PageRoute } from "../../router";
+import "./security.css";
 
 export const routes: PageRoute[] = [{ path: "/security", load: () => import("./index") }];

@@ -1,0 +1,66 @@
+// What every page is judged by: axe, its width on a phone, and what the keyboard reaches.
+import assert from 'node:assert/strict';
+import { desktop, phone } from './browser.mjs';
+
+// axe finds nothing, with the colours as they are and with those of scheme.
+export async function accessible(visit, what) {
+  const { page } = visit;
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(visit.browser.axe);
+  const found = await page.evaluate(async () => {
+    const { violations } = await globalThis.axe.run(document, { resultTypes: ['violations'] });
+    return violations.map((v) => `${v.id} (${v.impact}): ${v.help}\n${v.nodes.slice(0, 5).map((n) => `    ${n.target.join(' ')}: ${n.html.slice(0, 200)}\n    ${n.failureSummary.replaceAll('\n', ' ')}`).join('\n')}`);
+  });
+  assert.deepEqual(found, [], `axe, ${what}:\n${found.join('\n')}`);
+}
+
+// Nothing is wider than the window, but what scrolls in itself.
+export async function fits(visit, viewport = phone) {
+  const { page } = visit;
+  await page.setViewportSize(viewport);
+  const wide = await page.evaluate(async () => {
+    await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+    const width = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= width) return [];
+    const scrolls = (e) => e && e !== document.body && (getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
+    const all = [...document.body.querySelectorAll('*')].filter((e) => e.getBoundingClientRect().right > width + 0.5 && !scrolls(e.parentElement));
+    return [`the page is ${document.documentElement.scrollWidth} px wide`, ...all.slice(0, 10).map((e) => `${Math.round(e.getBoundingClientRect().right)} px: ${e.outerHTML.slice(0, 150)}`)];
+  });
+  assert.deepEqual(wide, [], `wider than ${viewport.width} px:\n${wide.join('\n')}`);
+  await page.setViewportSize(desktop);
+}
+
+// What can be operated can be reached by Tab, and shows where one is.
+export async function reachable(visit, most = 400) {
+  const { page } = visit;
+  const count = await page.evaluate(() => {
+    const selector = 'a[href],button,input,select,textarea,summary,[tabindex]';
+    // Those of which the keyboard goes to one, and moves between them by arrows.
+    const one = (e) => e.matches('input[type=radio]') ? `radio ${e.name}` : e;
+    const operated = () => [...document.querySelectorAll(selector)].filter((e) => e.tabIndex >= 0 && !e.disabled && e.checkVisibility({ visibilityProperty: true }) && !e.closest('[inert]'));
+    globalThis.walked = { seen: new Set(), bare: [], operated, one };
+    addEventListener('focusin', ({ target }) => {
+      globalThis.walked.seen.add(one(target));
+      const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(target);
+      if ((outlineStyle === 'none' || parseFloat(outlineWidth) === 0) && boxShadow === 'none') globalThis.walked.bare.push(target.outerHTML.slice(0, 150));
+    });
+    document.activeElement?.blur();
+    return operated().length;
+  });
+  for (let i = 0; i < Math.min(count + 5, most); i++) await page.keyboard.press('Tab');
+  const { missed, bare } = await page.evaluate((capped) => {
+    const { seen, bare, operated, one } = globalThis.walked;
+    return { missed: capped ? [] : operated().filter((e) => !seen.has(one(e))).map((e) => e.outerHTML.slice(0, 150)), bare };
+  }, count + 5 > most);
+  assert.deepEqual(missed, [], `Tab does not reach:\n${missed.join('\n')}`);
+  assert.deepEqual(bare, [], `has the focus, and does not show it:\n${bare.join('\n')}`);
+}
+
+// Nothing that strangers wrote has become part of the page.
+export async function untouched(visit) {
+  const found = await visit.page.evaluate(() => ({
+    title: document.title, images: [...document.images].filter((i) => i.getAttribute('src') === 'x').length,
+    scripts: [...document.scripts].filter((s) => !s.src).length, handlers: document.querySelectorAll('[onerror],[onload],[onclick]').length, polluted: {}.polluted ?? false,
+  }));
+  assert.notEqual(found.title, 'taken');
+  assert.deepEqual({ ...found, title: '' }, { title: '', images: 0, scripts: 0, handlers: 0, polluted: false });
+}
