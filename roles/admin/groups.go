@@ -142,11 +142,11 @@ func (a groupsAPI) delete(ctx context.Context, in *groupName) (*struct{}, error)
 }
 
 func (a groupsAPI) deleteOffsets(ctx context.Context, in *offsetsInput) (*struct{}, error) {
-	if refused := readsTopic.missing(subjectOf(ctx), in.Topic); refused != nil {
-		return nil, forbidden(refused)
-	}
 	if in.Topic == "" {
 		return nil, badRequest(errors.New("topic: name the one whose offsets are to go"))
+	}
+	if refused := readsTopic.missing(subjectOf(ctx), in.Topic); refused != nil {
+		return nil, forbidden(refused)
 	}
 	if err := a.groups.DeleteOffsets(ctx, in.Group, in.Topic); err != nil {
 		return nil, groupProblem(err)

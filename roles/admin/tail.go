@@ -335,7 +335,7 @@ func (t *tail) turn(ctx context.Context) error {
 		if err := t.mind(p); err != nil {
 			return err
 		}
-		if left == 0 {
+		if left == 0 || !p.due() {
 			continue
 		}
 		shown, err := t.look(ctx, p, max(1, left/behind))
@@ -398,7 +398,7 @@ func (t *tail) look(ctx context.Context, p *tailed, limit int) (shown int, err e
 		return 0, ctx.Err()
 	}
 	if err != nil { // the next turn asks again
-		p.failed = err.Error()
+		p.failed, p.behind = err.Error(), time.Time{} // it is not for what comes
 		return 0, t.tellTrouble(p)
 	}
 	p.failed = ""
