@@ -189,9 +189,17 @@ func TestALookFindsBytes(t *testing.T) {
 		}
 	}
 
+	// One look reads so much, and says how far it has come.
+	for range 4 {
+		must(t, client.ProduceSync(t.Context(), &kgo.Record{Value: make([]byte, 12<<20)}).FirstErr())
+	}
+	if is := l.looks("t", "offset=5&value=nowhere"); len(is.Messages) != 0 || is.Looked != 3 || is.Next != 8 {
+		t.Errorf("it looked at %d, up to %d", is.Looked, is.Next)
+	}
+
 	must(t, client.ProduceSync(t.Context(), &kgo.Record{Value: make([]byte, 20<<20)}).FirstErr())
 	must(t, client.ProduceSync(t.Context(), kgo.StringRecord("behind it")).FirstErr())
-	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.HTTP()+"/api/v1/topics/t/tail?offset=4&rate=500", nil)
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.HTTP()+"/api/v1/topics/t/tail?offset=8&rate=500", nil)
 	must(t, err)
 	resp, err := http.DefaultClient.Do(q)
 	must(t, err)
@@ -210,7 +218,7 @@ func TestALookFindsBytes(t *testing.T) {
 			break
 		}
 	}
-	if !strings.Contains(strings.Join(events, " "), "begin records") || id != "0:7" {
+	if !strings.Contains(strings.Join(events, " "), "begin records") || id != "0:11" {
 		t.Errorf("%v, at %s", events, id)
 	}
 }

@@ -53,7 +53,7 @@ export default function GroupPage({ params }: PageProps) {
       {group.loading && <Loading what="Asking the coordinator" />}
       {g && (
         <>
-          <div class="cards">
+          <div class="cards figures">
             <div class="card">
               <h2>Lag</h2>
               <p class="figure">{count(g.lag_records)}</p>

@@ -32,6 +32,7 @@ export default function TopicsPage() {
           <>
             {topics.rows.length > 0 && (
               <div class="card">
+                <h2>Bytes by tier</h2>
                 <Bar label="Bytes by tier" parts={[{ name: "Bucket", value: sums.bucket, tone: 1 }, { name: "WAL of leaders", value: sums.wal, tone: 2 }]} />
               </div>
             )}

@@ -178,7 +178,7 @@ function columnsFor(open: (m: Message) => void): Column<Message>[] {
         </button>
       ),
     },
-    { key: "time", title: "Time", show: (m) => <Time at={m.timestamp} /> },
+    { key: "time", title: "Time", show: (m) => <span class="nowrap"><Time at={m.timestamp} /></span> },
     { key: "key", title: "Key", show: (m) => <PartPreview part={keyOf(m)} /> },
     {
       key: "value",

@@ -57,11 +57,12 @@ const columns: Column<Partition>[] = [
   { key: "partition", title: "Partition", sort: (p) => p.partition, show: (p) => p.partition },
   { key: "state", title: "State", sort: state, show: (p) => <State partition={p} /> },
   { key: "leader", title: "Leader", right: true, sort: (p) => p.leader, show: (p) => (p.leader === noLeader ? "none" : <Link href={brokerPath(p.leader)}>{p.leader}</Link>) },
-  { key: "replicas", title: "Replicas", show: (p) => <Replicas partition={p} /> },
-  { key: "isr", title: "In sync", right: true, sort: (p) => (p.isr ?? []).length - (p.replicas ?? []).length, show: (p) => `${(p.isr ?? []).length} of ${(p.replicas ?? []).length}` },
+  { key: "replicas", title: "Replicas (in sync)", show: (p) => <Replicas partition={p} /> },
   { key: "start", title: "Log start", right: true, sort: (p) => p.log_start, show: (p) => count(p.log_start) },
   { key: "end", title: "High watermark", right: true, sort: (p) => p.high_watermark, show: (p) => count(p.high_watermark) },
-  { key: "local", title: "In the WAL from", right: true, sort: (p) => p.local_start, show: (p) => count(p.local_start) },
+  { key: "local", title: "WAL from", right: true, sort: (p) => p.local_start, show: (p) => count(p.local_start) },
+  { key: "bucket", title: "In the bucket", right: true, sort: (p) => p.bucket_bytes, show: (p) => bytes(p.bucket_bytes) },
+  { key: "wal", title: "In the WAL", right: true, sort: (p) => p.wal_bytes, show: (p) => bytes(p.wal_bytes) },
   {
     key: "tiers",
     title: "Bytes by tier",
@@ -77,11 +78,8 @@ const columns: Column<Partition>[] = [
             { name: "WAL, in memory too", value: Math.min(p.wal_bytes, p.memory_bytes), tone: 3 },
           ]}
         />
-        <span class="muted">
-          {bytes(p.bucket_bytes)} bucket, {bytes(p.wal_bytes)} WAL
-        </span>
       </div>
     ),
   },
-  { key: "epoch", title: "Leader epoch", right: true, sort: (p) => p.leader_epoch, show: (p) => count(p.leader_epoch) },
+  { key: "epoch", title: "Epoch", right: true, sort: (p) => p.leader_epoch, show: (p) => count(p.leader_epoch) },
 ];

@@ -46,7 +46,7 @@ function PartView({ title, part }: { title: string; part: Part }) {
         )}
       </header>
       {data ? (
-        <pre class="content" tabIndex={0} role="region" aria-label={`${title} as ${view}`}>
+        <pre class={view === "hex" ? "content hex" : "content"} tabIndex={0} role="region" aria-label={`${title} as ${view}`}>
           {view === "hex" ? hex(data) : visible(view === "JSON" ? (json ?? text) : text)}
         </pre>
       ) : (
@@ -119,6 +119,6 @@ export function RecordDialog({ topic, message: m, onClose }: { topic: string; me
 function HeaderValue({ part }: { part: Part }) {
   const kind = kindOf(part);
   if (kind === "null" || kind === "empty") return <Badge>{kind}</Badge>;
-  if (kind === "binary") return <pre class="content">{hex(bytesOf(part))}</pre>;
+  if (kind === "binary") return <pre class="content hex">{hex(bytesOf(part))}</pre>;
   return <bdi class="mono">{visible(part.text ?? "")}</bdi>;
 }

@@ -61,7 +61,7 @@ export default function TopicPage({ params }: PageProps) {
       {topic.loading && <Loading what="Reading the topic" />}
       {t && (
         <>
-          <div class="cards">
+          <div class="cards figures">
             <div class="card">
               <h2>Records</h2>
               <p class="figure">{count(t.records)}</p>
