@@ -64,3 +64,15 @@ export async function untouched(visit) {
   assert.notEqual(found.title, 'taken');
   assert.deepEqual({ ...found, title: '' }, { title: '', images: 0, scripts: 0, handlers: 0, polluted: false });
 }
+
+// A page as it is, in both colours, and on a phone.
+export async function judged(visit) {
+  const { page } = visit;
+  await page.getByRole('heading', { level: 1 }).first().waitFor();
+  await page.waitForFunction(() => !document.querySelector('.loading'));
+  await accessible(visit, 'light');
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await accessible(visit, 'dark');
+  await page.emulateMedia({ colorScheme: 'light' });
+  await fits(visit);
+}
