@@ -178,6 +178,8 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	registerTokens(h, tokensAPI{o.Cluster})
 	if d != nil && d.sessions != nil {
 		registerSessions(h, sessionsAPI{d})
+	} else {
+		registerNoSession(h)
 	}
 	if o.Brokers != nil {
 		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers, o.Holdings})

@@ -9,19 +9,16 @@ import { until } from './until.mjs';
 
 const segment = encodeURIComponent;
 
-// Every page that shows what somebody else has named.
+// Pages that show what somebody else has named.
 const pages = [
-  '/', '/health', '/topics', '/groups', `/groups/${segment(hostile.group)}`, `/topics/${segment(hostile.topic)}`, `/topics/${hostile.longTopic}`, '/topics/strange', '/topics/strange?tab=messages',
-  '/topics/strange/messages', '/brokers', '/controllers', '/etl', '/security', '/security?tab=tokens', '/security?tab=rules', `/security?tab=rules&principal=${segment(`User:${hostile.user}`)}`,
-  `/security?tab=check&op=read&on=${segment(`group.${hostile.group}`)}&as=${segment(`User:${hostile.user}`)}`, '/security?tab=certificates', '/security?tab=quotas', '/audit', `/audit?resource=${segment(hostile.user)}`,
-  '/config', '/config?tab=settings&all=1', '/config?tab=history',
+  '/', '/topics', `/topics/${segment(hostile.topic)}`, `/topics/${hostile.longTopic}`, '/topics/strange?tab=messages', '/groups', `/groups/${segment(hostile.group)}`, '/etl', '/security', '/security?tab=rules',
+  `/security?tab=check&op=read&on=${segment(`group.${hostile.group}`)}&as=${segment(`User:${hostile.user}`)}`, '/audit',
 ];
 
 // Addresses that somebody else has written, and are followed.
 const addresses = [
-  `/${segment(hostile.markup)}`, `/topics/${segment(hostile.markup)}`, `/groups/${segment(hostile.header)}`, `/audit?principal=${segment(hostile.markup)}&action=${segment(hostile.header)}&resource=${segment('javascript:alert(1)')}`,
-  `/security?tab=${segment(hostile.markup)}`, `/security?tab=check&as=${segment(hostile.user)}&op=${segment(hostile.markup)}&on=${segment(`topic.${hostile.markup}`)}`, `/config?tab=history&key=${segment(hostile.markup)}`,
-  '/topics/%', '/topics/%E0%A4%A', '/topics/..%2f..%2fapi%2fv1%2fsession', '/?q=__proto__&sort=constructor&tab=toString', '/%5c%5cevil.example', '/.%2fevil.example',
+  `/${segment(hostile.markup)}`, `/topics/${segment(hostile.markup)}`, `/audit?principal=${segment(hostile.markup)}&action=${segment(hostile.header)}&resource=${segment('javascript:alert(1)')}`,
+  `/security?tab=check&as=${segment(hostile.user)}&op=${segment(hostile.markup)}&on=${segment(`topic.${hostile.markup}`)}`, '/topics/%E0%A4%A', '/?q=__proto__&sort=constructor&tab=toString', '/%5c%5cevil.example', '/.%2fevil.example',
 ];
 
 // Waits until a page has what it asks for.
@@ -42,7 +39,7 @@ export default function ({ check, cluster }) {
     await page.goto(`${visit.origin}/security`);
     await page.getByRole('rowheader', { name: hostile.user, exact: true }).waitFor();
     await page.goto(`${visit.origin}/audit?action=user.create`);
-    await page.getByRole('cell', { name: `user ${hostile.user}`, exact: true }).first().waitFor();
+    await page.getByRole('cell').filter({ hasText: "<script>document.title='taken'</script>" }).waitFor();
   });
 
   check('hostile: an address is no code, and leads nowhere else', '/', { expects: [/answered (400|404|422)/, /status of (400|404|422)/] }, async (visit) => {

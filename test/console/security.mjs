@@ -131,8 +131,8 @@ export default function ({ check, cluster }) {
     await page.getByRole('button', { name: 'Follow live' }).click();
     await page.getByLabel('To what').fill('topic.watched');
     await page.getByLabel('Outcome').selectOption('allowed');
-    await page.getByRole('row').filter({ hasText: 'topic.create' }).waitFor();
     await page.getByRole('status').filter({ hasText: '2 in all' }).waitFor();
+    await page.getByRole('row').filter({ hasText: 'topic.create' }).filter({ hasText: 'topic watched' }).waitFor();
     assert.match(page.url(), /action=topic\.\*/);
     assert.match(page.url(), /outcome=allowed/);
   });
