@@ -100,7 +100,7 @@ export default function ({ check, cluster, sessionOf }) {
 
   check('topics: one looks from an offset', '/topics/orders?tab=messages&from=offset&offset=10&partition=0', {}, async ({ page }) => {
     await page.getByRole('button', { name: 'Start' }).click();
-    await page.getByRole('button', { name: 'Record at offset 10', exact: false }).first().click();
+    await page.getByRole('button', { name: 'Record 0:10', exact: true }).click();
     await dialog(page).getByText('customer-').first().waitFor();
     await page.keyboard.press('Escape');
     await dialog(page).waitFor({ state: 'detached' });

@@ -173,7 +173,7 @@ function columnsFor(open: (m: Message) => void): Column<Message>[] {
       key: "at",
       title: "Partition:offset",
       show: (m) => (
-        <button type="button" class="link mono" aria-label={`Record at offset ${m.offset} of partition ${m.partition}`} onClick={() => open(m)}>
+        <button type="button" class="link mono" aria-label={`Record ${m.partition}:${m.offset}`} onClick={() => open(m)}>
           {m.partition}:{m.offset}
         </button>
       ),
