@@ -114,6 +114,7 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 		},
 	})
 	counts.inUse = n.kafka.InUse
+	n.kafkaCounts.Store(counts)
 	n.metrics.MustRegister(counts)
 	var secure *tls.Config
 	if udp != nil || network.TLS == "on" {

@@ -90,6 +90,14 @@ func (m *kafkaMetrics) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(m.unsent, prometheus.GaugeValue, float64(answers))
 }
 
+// totals are the requests that came since the process began, and the connections there are.
+func (m *kafkaMetrics) totals() (requests, connections float64) {
+	metric.Each(m.received, func(_ map[string]string, n float64) { requests += n })
+	metric.Each(m.opened, func(_ map[string]string, n float64) { connections += n })
+	metric.Each(m.closed, func(_ map[string]string, n float64) { connections -= n })
+	return requests, connections
+}
+
 func (m *kafkaMetrics) Opened(transport string) { m.opened.WithLabelValues(transport).Inc() }
 func (m *kafkaMetrics) Closed(transport string) { m.closed.WithLabelValues(transport).Inc() }
 func (m *kafkaMetrics) Refused(reason string)   { m.refused.WithLabelValues(reason).Inc() }

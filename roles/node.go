@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,9 +85,11 @@ type Node struct {
 	transforms *transforms
 	broker     *broker.Broker
 	kafka      *kafka.Server
-	quic       *quic.Listener
-	http       *admin.Server
-	async      *async.Runner // of transforms; nil without the role broker
+	// kafkaCounts is nil until clients are served.
+	kafkaCounts atomic.Pointer[kafkaMetrics]
+	quic        *quic.Listener
+	http        *admin.Server
+	async       *async.Runner // of transforms; nil without the role broker
 
 	audit   audit.Recorder // of what is to be recorded
 	account *audit.Log     // nil: audit does not go to the topic

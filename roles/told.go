@@ -7,12 +7,17 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/roles/figures"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 // tell answers what operators ask about this process, which is one of a broker: broker.Options.Tell.
 func (n *Node) tell(_ context.Context, what string) (any, error) {
-	if what == admin.TellNode {
+	switch what {
+	case admin.TellNode:
 		return n.figures(), nil
+	case admin.TellFigures:
+		return n.counts(), nil
 	}
 	if what == admin.TellCertificates {
 		return nodeDoor{n}.Certificates(), nil
@@ -40,6 +45,21 @@ func (n *Node) figures() admin.NodeFigures {
 		f.Troubles = append(f.Troubles, t.What)
 	}
 	return f
+}
+
+// counts is what this process has counted since it began.
+func (n *Node) counts() figures.Counts {
+	c := figures.Counts{Started: n.bucket.since}
+	n.broker.Figures(&c)
+	if n.store != nil {
+		w := n.store.Stats().WAL
+		c.LogBytes, c.MemoryBytes = float64(w.LiveBytes), float64(w.MemoryBytes)
+		c.Sync = figures.Bounded(w.SyncsIn[:], wal.SyncBound)
+	}
+	if counts := n.kafkaCounts.Load(); counts != nil {
+		c.Requests, c.Connections = counts.totals()
+	}
+	return c
 }
 
 // told is how modules are here: all that run or did something, or the one that is asked about,

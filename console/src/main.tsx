@@ -11,18 +11,15 @@ import type { Session } from "./types";
 import { Loading } from "./ui/show";
 import { Toasts } from "./ui/toast";
 
-// arrive asks who the browser is logged in as. A server that asks nobody has no sessions.
+// arrive asks who the browser is logged in as. A server that asks nobody says so.
 async function arrive(): Promise<void> {
   for (let wait = 1; ; wait = Math.min(2 * wait, 15)) {
     try {
-      session.set({ kind: "in", session: await get<Session>("/api/v1/session") });
+      const is = await get<Session>("/api/v1/session");
+      session.set(is.open ? { kind: "open" } : { kind: "in", session: is });
       return;
     } catch (thrown) {
       const problem = asProblem(thrown);
-      if (problem.status === 404) {
-        session.set({ kind: "open" });
-        return;
-      }
       if (problem.status === 401) return; // the call has said so
       await new Promise((done) => setTimeout(done, wait * 1000));
     }

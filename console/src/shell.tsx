@@ -4,6 +4,7 @@ import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { asProblem, del, type Problem } from "./api";
 import { useMay } from "./hooks";
+import { live, useLive } from "./live";
 import { Link, match, usePlace, type PageProps } from "./router";
 import { areas, routes } from "./routes";
 import { session } from "./session";
@@ -11,10 +12,11 @@ import { useStore } from "./store";
 import { setTheme, theme, type Theme } from "./theme";
 import { Button } from "./ui/form";
 import { Page } from "./ui/page";
-import { Empty, Loading, ProblemView } from "./ui/show";
+import { Badge, Empty, Loading, ProblemView } from "./ui/show";
 
 export function Shell() {
   const { path } = usePlace();
+  useLive();
   const [open, setOpen] = useState(false); // the list of areas, on a phone
   useEffect(() => setOpen(false), [path]);
   const may = useMay(areas.flatMap((a) => a.asks ?? []));
@@ -31,6 +33,7 @@ export function Shell() {
           rustmq
         </Link>
         <div class="top-end">
+          <Standing />
           <ThemeSwitch />
           <User />
         </div>
@@ -99,6 +102,23 @@ function Loaded({ load, params }: { load: () => Promise<{ default: ComponentType
     );
   }
   return <Loading />;
+}
+
+// Standing says on every page whether the cluster is well, and whether the server is heard.
+function Standing() {
+  const { state, overview } = useStore(live);
+  const lost = state === "lost";
+  const critical = overview?.problems.some((p) => p.severity === "critical") ?? false;
+  return (
+    <div class="standing" role="status">
+      {lost && <Badge kind="bad">Connection lost, trying again</Badge>}
+      {!lost && overview?.judged && (
+        <Link href={overview.healthy ? "/" : "/health"}>
+          <Badge kind={overview.healthy ? "ok" : critical ? "bad" : "warn"}>{overview.healthy ? "All is well" : critical ? "Critical" : "Needs a look"}</Badge>
+        </Link>
+      )}
+    </div>
+  );
 }
 
 const themes: { is: Theme; title: string }[] = [

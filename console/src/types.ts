@@ -939,6 +939,15 @@ export interface Head {
   seq: number;
 }
 
+export interface History {
+  /** seconds between two points */
+  every: number;
+  /** by name, as many as times: produced_bytes, produced_records, fetched_bytes, requests and uploaded_bytes a second; produce_p50, produce_p99, produce_p999, fetch_p50, fetch_p99, sync_p50 and sync_p99 in seconds; log_bytes, memory_bytes, waiting_bytes, bucket_bytes, connections and brokers */
+  figures: Record<string, (number | null)[] | null>;
+  /** of the points, in seconds since 1970, rising */
+  times: number[] | null;
+}
+
 export interface HistoryOutputBody {
   /** oldest first; the last hundred */
   history: ETLChange[] | null;
@@ -1414,6 +1423,8 @@ export interface Session {
   csrf_token?: string;
   /** of the session that has begun, at the latest */
   ends?: string;
+  /** the server asks nobody who calls: there are no sessions */
+  open?: boolean;
   principal: string;
   read_only?: boolean;
   /** it may do everything */

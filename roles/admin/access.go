@@ -177,7 +177,9 @@ func (d *door) refuse(w http.ResponseWriter, r *http.Request, who *subject, refu
 	if who != nil {
 		principal = who.principal
 	}
-	d.turnedAway(r.Context(), who, r.URL.Path, refused)
+	if !asksWhoItIs(r, refused) {
+		d.turnedAway(r.Context(), who, r.URL.Path, refused)
+	}
 	d.log.Info("a call of the admin API was refused", "remote", r.RemoteAddr, "method", r.Method, "path", visible(r.URL.Path), "principal", principal, "status", refused.status, "reason", visible(refused.Error()))
 	writeProblem(w, refused.status, refused.detail)
 }
@@ -374,6 +376,12 @@ var errUnsaid = errors.New("it does not say who calls")
 func (d *door) ways() string {
 	return fmt.Sprintf("rustmq admin takes --token-file FILE with an API token, or --user NAME and --password-file FILE; other programs send Authorization: Bearer TOKEN, or Basic with user and password (curl --user). "+
 		"On the machine of the server, %s is such a file, for whoever may read it", d.o.Access.LocalTokenFile)
+}
+
+// asksWhoItIs reports whether a request is that of the console which finds out that nobody has
+// logged in yet: it is refused, and no attempt of anybody.
+func asksWhoItIs(r *http.Request, refused *refusal) bool {
+	return errors.Is(refused.why, errUnsaid) && r.Method == http.MethodGet && r.URL.Path == sessionPath
 }
 
 func beginsSession(r *http.Request) bool {

@@ -178,6 +178,8 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	registerTokens(h, tokensAPI{o.Cluster})
 	if d != nil && d.sessions != nil {
 		registerSessions(h, sessionsAPI{d})
+	} else {
+		registerNoSession(h)
 	}
 	if o.Brokers != nil {
 		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers, o.Holdings})
@@ -209,6 +211,11 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}
+	if o.recorder == nil {
+		o.recorder = newRecorder(nil, func() float64 { return 0 })
+	}
+	registerHistory(h, historyAPI{o.recorder})
+	registerEvents(h, eventsAPI{o.Cluster, o.recorder, o.sights})
 	registerMay(h)
 	h.checkRows()
 	h.describe()

@@ -68,16 +68,20 @@ type AuditReport struct {
 }
 
 type (
+	// AuditWanted says which events are.
+	AuditWanted struct {
+		Principal    string `query:"principal" doc:"with or without User:"`
+		Action       string `query:"action" doc:"as in topic.create; with * at the end, all that begin so"`
+		ResourceType string `query:"resource_type"`
+		Resource     string `query:"resource" doc:"name; with * at the end, all that begin so"`
+		Outcome      string `query:"outcome" enum:"allowed,denied,failed"`
+	}
 	auditQuery struct {
-		Principal    string    `query:"principal" doc:"with or without User:"`
-		Action       string    `query:"action" doc:"as in topic.create; with * at the end, all that begin so"`
-		ResourceType string    `query:"resource_type"`
-		Resource     string    `query:"resource" doc:"name; with * at the end, all that begin so"`
-		Outcome      string    `query:"outcome" enum:"allowed,denied,failed"`
-		Since        time.Time `query:"since" doc:"RFC 3339"`
-		Until        time.Time `query:"until" doc:"RFC 3339; not included"`
-		Limit        int       `query:"limit" minimum:"1" maximum:"10000" default:"100" doc:"events at most: the newest or, with after, the first"`
-		After        int64     `query:"after" default:"-1" doc:"offset from which on to read; -1: the newest are wanted"`
+		AuditWanted
+		Since time.Time `query:"since" doc:"RFC 3339"`
+		Until time.Time `query:"until" doc:"RFC 3339; not included"`
+		Limit int       `query:"limit" minimum:"1" maximum:"10000" default:"100" doc:"events at most: the newest or, with after, the first"`
+		After int64     `query:"after" default:"-1" doc:"offset from which on to read; -1: the newest are wanted"`
 	}
 	auditOutput struct{ Body AuditEvents }
 	auditVerify struct {
@@ -93,6 +97,7 @@ type auditAPI struct{ log AuditLog }
 func registerAudit(h *routes, a auditAPI) {
 	route(h, http.MethodGet, auditPath, readsAudit[auditQuery](), a.list)
 	route(h, http.MethodGet, auditPath+"/verify", readsAudit[auditVerify](), a.verify)
+	stream(h, auditPath+"/stream", readsAudit[auditFollowed](), a.stream)
 }
 
 // readsAudit asks for what a consumer of the topic needs.
@@ -100,14 +105,15 @@ func readsAudit[I any]() access[I] {
 	return to(func(*I) string { return broker.AuditTopic }, need{acl.Read, acl.Topic}).noting("of the name " + broker.AuditTopic)
 }
 
-func (q *auditQuery) filter() audit.Filter {
+func (q *AuditWanted) filter() audit.Filter {
 	outcome, _ := audit.ParseOutcome(q.Outcome)
-	return audit.Filter{Principal: q.Principal, Action: q.Action, ResourceType: q.ResourceType, Resource: q.Resource, Outcome: outcome, Since: q.Since, Until: q.Until}
+	return audit.Filter{Principal: q.Principal, Action: q.Action, ResourceType: q.ResourceType, Resource: q.Resource, Outcome: outcome}
 }
 
 func (a auditAPI) list(ctx context.Context, in *auditQuery) (*auditOutput, error) {
 	out := &auditOutput{AuditEvents{Events: []AuditEvent{}}}
 	filter := in.filter()
+	filter.Since, filter.Until = in.Since, in.Until
 	var err error
 	if in.After >= 0 {
 		err = a.after(ctx, in.After, in.Limit, &filter, &out.Body)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"rustmq.dev/rustmq/security/audit"
@@ -19,6 +20,34 @@ type AuditPosition struct {
 // AuditTrouble is why the audit log cannot be read for now.
 type AuditTrouble struct {
 	Detail string `json:"detail"`
+}
+
+// auditFollowed asks for what of the audit log is to be told as it is written.
+type auditFollowed struct {
+	AuditWanted
+	After int64  `query:"after" default:"-1" doc:"offset from which on to tell; -1: what comes from now on"`
+	Last  string `header:"Last-Event-ID" maxLength:"20" doc:"id of the event before, which a reader says that connects again: it goes on there, whatever after says"`
+}
+
+// stream tells events of the type audit, each an AuditEvent; at, an AuditPosition; and trouble, an
+// AuditTrouble. The id is the offset to go on from.
+func (a auditAPI) stream(_ context.Context, in *auditFollowed) (func(context.Context, sender) error, error) {
+	f := &auditFollower{log: a.log, filter: in.filter(), next: in.After}
+	if at, err := strconv.ParseInt(in.Last, 10, 64); err == nil && at >= 0 {
+		f.next = at
+	}
+	return func(ctx context.Context, send sender) error {
+		return f.follow(ctx, func(next int64, what any) error {
+			event, id := "audit", strconv.FormatInt(next, 10)
+			switch what.(type) {
+			case AuditPosition:
+				event = "at"
+			case AuditTrouble:
+				event, id = "trouble", "" // it is not known where one is
+			}
+			return send(event, id, what)
+		})
+	}, nil
 }
 
 // auditFollower hands on what of the audit log is wanted, as it is written.

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,8 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
 )
 
@@ -125,5 +129,65 @@ func TestAFollowerEndsWithItsReader(t *testing.T) {
 	err := f.follow(t.Context(), func(int64, any) error { n++; return gone })
 	if !errors.Is(err, gone) || n != 1 {
 		t.Errorf("%v after %d", err, n)
+	}
+}
+
+// The audit log is streamed to who may read it, from where the reader has come to, and no longer
+// than it may.
+func TestAuditIsStreamed(t *testing.T) {
+	topic := &growing{auditTopic: auditOf(t, 3)} // 0 begins, 1 to 3 are events
+	r := newReading(t, func(o *Options) { o.AuditLog = topic })
+	alice := r.token("t", "alice", true, time.Time{})
+	const path = auditPath + "/stream"
+	if answer := r.get(http.DefaultClient, path, alice); answer.StatusCode != http.StatusForbidden {
+		t.Errorf("without a rule: %d", answer.StatusCode)
+	}
+	if answer := r.get(http.DefaultClient, path, ""); answer.StatusCode != http.StatusUnauthorized {
+		t.Errorf("nobody: %d", answer.StatusCode)
+	}
+	r.allow("alice", acl.Read, acl.Topic, broker.AuditTopic)
+	if answer := r.get(http.DefaultClient, path+"?outcome=perhaps", alice); answer.StatusCode != http.StatusUnprocessableEntity {
+		t.Errorf("a filter that is none: %d", answer.StatusCode)
+	}
+	next := func(from *reader) string {
+		t.Helper()
+		event, data, _ := from.next()
+		var is struct {
+			Resource string
+			Next     int64
+		}
+		if err := json.Unmarshal(data, &is); err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		return fmt.Sprintf("%s %s%d", event, is.Resource, is.Next)
+	}
+	s := r.open(path+"?after=0&principal=alice", alice)
+	for _, want := range []string{"audit t10", "audit t20"} {
+		if got := next(s); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	// Who connects again says what it has had.
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path+"?after=0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("Authorization", "Bearer "+alice)
+	q.Header.Set("Last-Event-ID", "3")
+	answer, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := newReader(t, answer.Body)
+	if got := next(again); got != "audit t20" {
+		t.Errorf("behind the event before: %q", got)
+	}
+	_ = answer.Body.Close()
+	rule := acl.Rule{Resource: acl.Topic, Pattern: acl.Literal, Name: broker.AuditTopic, Principal: "User:alice", Host: "*", Operation: acl.Read, Permission: acl.Allow}
+	if err := r.c.AlterACLs(t.Context(), []controller.ACLChange{{Rule: rule, Delete: true}})[0]; err != nil {
+		t.Fatal(err)
+	}
+	if why := s.ends(); why.Again || !strings.Contains(why.Reason, "may not read topic."+broker.AuditTopic) {
+		t.Errorf("%+v", why)
 	}
 }

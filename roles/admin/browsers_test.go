@@ -155,3 +155,20 @@ func (a *asking) topic(name string) {
 	}
 	a.want("a topic", http.StatusCreated, a.do(http.MethodPost, "/api/v1/topics", `{"name":"`+name+`"}`, "Authorization", "Bearer "+a.local))
 }
+
+// A page that finds out that nobody has logged in yet is no failed login; any other call by nobody
+// is one.
+func TestWhoAsksWhoItIsHasNotFailed(t *testing.T) {
+	r := &recorded{}
+	a := newAsking(t, func(o *Options) { o.Audit = r })
+	a.want("who am I", http.StatusUnauthorized, a.do(http.MethodGet, sessionPath, ""))
+	if len(r.events) != 0 {
+		t.Errorf("%+v", r.events)
+	}
+	a.want("with a cookie of nobody", http.StatusUnauthorized, a.do(http.MethodGet, sessionPath, "", "Cookie", secureSessionCookie+"=x"))
+	a.want("another call", http.StatusUnauthorized, a.do(http.MethodGet, brokersPath, ""))
+	a.want("a logout", http.StatusUnauthorized, a.do(http.MethodDelete, sessionPath, ""))
+	if len(r.events) != 3 {
+		t.Errorf("%+v", r.events)
+	}
+}

@@ -20,7 +20,7 @@ func summaries() map[string]string {
 		"GET /acls": "List access rules", "POST /acls": "Create access rules", "DELETE /acls": "Delete access rules", "POST /acls/check": "Explain who may do what, and why",
 		"GET /users": "List users", "POST /users": "Create a user", "DELETE /users/{name}": "Delete a user", "PUT /users/{name}/password": "Give a user another password",
 		"GET /tokens": "List API tokens", "POST /tokens": "Create an API token", "DELETE /tokens/{name}": "Revoke an API token",
-		"POST /session": "Log in, as a page in a browser does", "GET /session": "Tell who a session is of", "DELETE /session": "Log out", "POST /session/may": "Tell which calls the caller may make",
+		"POST /session": "Log in, as a page in a browser does", "GET /session": "Tell who a session is of", "DELETE /session": "Log out", "GET /events": "Follow how the cluster stands", "GET /history": "Show an hour of the cluster", "POST /session/may": "Tell which calls the caller may make",
 		"GET /brokers": "List brokers", "GET /brokers/{id}": "Describe a broker", "DELETE /brokers/{id}": "Take a broker out of the cluster", "GET /brokers/{id}/replicas": "List the replicas of a broker",
 		"POST /brokers/{id}/drain": "Have others lead what a broker leads, or end that", "GET /brokers/{id}/decommission": "Plan a decommission of a broker", "POST /brokers/{id}/decommission": "Move all replicas off a broker",
 		"GET /nodes": "Tell how the processes of the brokers stand", "GET /etl/pipelines": "List what records of each topic pass", "GET /etl/nodes": "Tell how modules are on all brokers",
@@ -29,7 +29,7 @@ func summaries() map[string]string {
 		"GET /cluster": "Describe the cluster", "GET /cluster/health": "Tell what of the cluster needs a person",
 		"GET /config": "Show what is set on running nodes, and what the process that answers obeys", "GET /config/history": "Show who changed what on running nodes, and when", "PATCH /config": "Change the configuration of running nodes",
 		"GET /node/certificates": "Show the certificates of the process that answers", "GET /certificates": "Show the certificates of all brokers",
-		"GET /audit": "Read the audit log", "GET /audit/verify": "Verify the audit log",
+		"GET /audit": "Read the audit log", "GET /audit/verify": "Verify the audit log", "GET /audit/stream": "Follow the audit log",
 		"GET /groups": "List groups", "GET /groups/{group}": "Describe a group", "DELETE /groups/{group}": "Delete a group", "DELETE /groups/{group}/offsets": "Delete what a group has committed of a topic", "POST /groups/{group}/reset-offsets": "Plan or do a reset of offsets",
 		"GET /etl/modules": "List modules", "GET /etl/modules/{name}": "Describe a module", "GET /etl/modules/{name}/history": "Show what was done with a module", "GET /etl/batteries": "List the modules that come with rustmq",
 		"POST /etl/uploads": "Upload a module", "POST /etl/modules/{name}/versions": "Deploy a version of a module", "POST /etl/modules/{name}/enable": "Enable a version of a module",
@@ -42,7 +42,7 @@ func summaries() map[string]string {
 
 // apiGroups are the parts of the API, by the beginning of the path below /api/v1.
 var apiGroups = [...]struct{ path, name string }{
-	{"/topics", "Topics"}, {"/groups", "Groups"}, {"/cluster", "Cluster"}, {"/operations", "Cluster"}, {"/brokers", "Brokers"}, {"/nodes", "Brokers"}, {"/controllers", "Controllers"}, {"/snapshots", "Controllers"},
+	{"/topics", "Topics"}, {"/groups", "Groups"}, {"/cluster", "Cluster"}, {"/operations", "Cluster"}, {"/events", "Cluster"}, {"/history", "Cluster"}, {"/brokers", "Brokers"}, {"/nodes", "Brokers"}, {"/controllers", "Controllers"}, {"/snapshots", "Controllers"},
 	{"/acls", "Access"}, {"/users", "Access"}, {"/tokens", "Access"}, {"/session", "Access"}, {"/quotas", "Quotas"}, {"/audit", "Audit"}, {"/etl", "Transforms"}, {"/storage", "Storage"}, {"/config", "Configuration"}, {"/node", "Node"}, {"/certificates", "Node"}, {"/debug", "Diagnostics"}, {"", "More"},
 }
 

@@ -130,4 +130,5 @@ func TestMayOfWhatIsNotThere(t *testing.T) {
 	a.want("too many", http.StatusUnprocessableEntity, a.do(http.MethodPost, mayPath, `{"calls":[`+strings.Repeat(`"x",`, 100)+`"x"]}`, "Authorization", "Bearer "+a.local))
 	open := askingOf(t, a.c, func(o *Options) { o.Access = nil })
 	open.want("where nobody is asked", http.StatusOK, open.do(http.MethodPost, mayPath, `{"calls":["DELETE /api/v1/topics/x","GET /api/v1/nothing"]}`), "[true,false]")
+	open.want("who it is, where nobody is asked", http.StatusOK, open.do(http.MethodGet, sessionPath, ""), `"open":true`)
 }

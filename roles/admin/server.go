@@ -131,6 +131,7 @@ type Options struct {
 	Log     *slog.Logger
 
 	sights      *sightings
+	recorder    *recorder
 	lags        *lagHistory
 	streamPulse pulse // zero: that of stream.go
 }
@@ -147,7 +148,9 @@ type Server struct {
 	rows []Row
 	// sights are the problems that the cluster has had, nil: nobody asks for them.
 	sights *sightings
-	lags   *lagHistory // of groups; nil: nobody asks for it
+	// recorder keeps an hour of the cluster, as sights.
+	recorder *recorder
+	lags     *lagHistory // of groups; nil: nobody asks for it
 	// stop ends requests that may take long, so that Close need not wait for them.
 	stop     context.CancelFunc
 	stopping context.Context // ends with stop
@@ -177,7 +180,8 @@ func New(o Options) *Server {
 	}
 	if o.Cluster != nil {
 		s.sights = newSightings()
-		o.sights = s.sights
+		s.recorder = newRecorder(o.Tellers, func() float64 { return float64(o.Cluster.Image().LiveBytes()) })
+		o.sights, o.recorder = s.sights, s.recorder
 		if o.Groups != nil {
 			s.lags = newLagHistory(o.Groups)
 			o.lags = s.lags
@@ -236,6 +240,7 @@ func (s *Server) Serve(l net.Listener) error {
 	defer func() { s.stop(); looks.Wait() }()
 	if s.sights != nil {
 		looks.Go(func() { s.sights.watch(s.stopping) })
+		looks.Go(func() { s.recorder.watch(s.stopping) })
 	}
 	if s.lags != nil {
 		looks.Go(func() { s.lags.watch(s.stopping) })

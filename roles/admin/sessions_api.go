@@ -24,6 +24,7 @@ type Session struct {
 	Principal string     `json:"principal"`
 	Super     bool       `json:"super,omitempty" doc:"it may do everything"`
 	ReadOnly  bool       `json:"read_only,omitempty"`
+	Open      bool       `json:"open,omitempty" doc:"the server asks nobody who calls: there are no sessions"`
 	CSRFToken string     `json:"csrf_token,omitempty" doc:"for the header X-CSRF-Token of calls that change something, by the cookie"`
 	Ends      *time.Time `json:"ends,omitempty" doc:"of the session that has begun, at the latest"`
 }
@@ -46,6 +47,13 @@ func registerSessions(h *routes, a sessionsAPI) {
 	route(h, http.MethodPost, sessionPath, access[loginInput]{note: "for everybody: it is how a user logs in"}.act("session.begin").about(func(in *loginInput) string { return in.Body.User }), a.begin, withStatus(http.StatusCreated))
 	route(h, http.MethodGet, sessionPath, whoever[struct{}](""), a.show)
 	route(h, http.MethodDelete, sessionPath, whoever[struct{}]("it ends the session that calls").act("session.end"), a.end)
+}
+
+// registerNoSession answers who it is where nobody is asked.
+func registerNoSession(h *routes) {
+	route(h, http.MethodGet, sessionPath, whoever[struct{}](""), func(context.Context, *struct{}) (*sessionOutput, error) {
+		return &sessionOutput{CacheControl: "no-store", Body: Session{Principal: anonymousPrincipal, Super: true, Open: true}}, nil
+	})
 }
 
 // cookie is that of a session; without text it takes it away.

@@ -21,6 +21,7 @@ type sightings struct {
 
 	mu    sync.Mutex
 	looks int                 // guarded by mu
+	seen  *ClusterHealth      // at the last look of watch; guarded by mu
 	of    map[string]sighting // by id of the problem; guarded by mu
 }
 
@@ -41,6 +42,9 @@ func (s *sightings) watch(ctx context.Context) {
 	for {
 		if h := s.judge(ctx); ctx.Err() == nil {
 			s.date(h.Problems, time.Now())
+			s.mu.Lock()
+			s.seen = &h
+			s.mu.Unlock()
 		}
 		select {
 		case <-ctx.Done():
@@ -48,6 +52,17 @@ func (s *sightings) watch(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// last is the health of the cluster as of the last look, which is not to be changed; judged: there
+// was one.
+func (s *sightings) last() (health ClusterHealth, judged bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		return health, false
+	}
+	return *s.seen, true
 }
 
 // date notes which problems there are, and says of each since when.

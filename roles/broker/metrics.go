@@ -8,6 +8,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/quota"
+	"rustmq.dev/rustmq/roles/figures"
 	"rustmq.dev/rustmq/roles/metric"
 )
 
@@ -48,6 +49,10 @@ type metrics struct {
 	slow         *slowRequests
 	topics       *topicMetrics
 	cold         *coldMetrics
+
+	// produceTimes and fetchTimes are finer than durations, for who looks at percentiles; those of
+	// fetches without their wait for records.
+	produceTimes, fetchTimes figures.Latencies
 }
 
 func newMetrics(b *Broker) *metrics {

@@ -81,6 +81,7 @@ func count(by []stageObserver, t *stageTimes) {
 func (p *produceRequest) observe(now time.Time) {
 	t, last := p.times(now)
 	count(p.b.metrics.stages.produce, &t)
+	p.b.metrics.produceTimes.Observe(now.Sub(p.r.Received))
 	p.notes(now, &t, last)
 	if p.b.opt.Tracer != nil {
 		p.trace(now)
@@ -96,6 +97,7 @@ func (f *fetchRequest) observe(now time.Time) {
 	t[stageWait] = max(f.waited, 0)
 	t[stageRead] = max(now.Sub(f.begun)-t[stageWait], 0)
 	count(f.b.metrics.stages.fetch, &t)
+	f.b.metrics.fetchTimes.Observe(t.served())
 	f.notes(now, &t)
 	if f.b.opt.Tracer != nil {
 		f.trace(now)

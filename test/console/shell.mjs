@@ -53,16 +53,16 @@ export default function ({ check, cluster }) {
 
   check('shell: colours are as chosen, and stay so', '/', { scheme: 'light' }, async (visit) => {
     const { page } = visit;
-    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const ground = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
     await page.getByRole('heading', { level: 1 }).waitFor();
     const light = await ground();
     await page.getByLabel('Theme').selectOption({ label: 'Dark' });
-    await page.waitForFunction((was) => getComputedStyle(document.body).backgroundColor !== was, light);
+    await page.waitForFunction((was) => getComputedStyle(document.documentElement).backgroundColor !== was, light);
     await page.reload();
     await page.getByRole('heading', { level: 1 }).waitFor();
     assert.notEqual(await ground(), light);
     await page.getByLabel('Theme').selectOption({ label: 'Auto' });
-    await page.waitForFunction((was) => getComputedStyle(document.body).backgroundColor === was, light);
+    await page.waitForFunction((was) => getComputedStyle(document.documentElement).backgroundColor === was, light);
   });
 
   check('shell: on a phone the areas are behind a button', '/', { viewport: phone }, async (visit) => {

@@ -41,7 +41,7 @@ export function Events({ events, empty, more }: { events: AuditEvent[]; empty: C
     { key: "what", title: "Did what", show: whatOf, sort: whatOf },
     { key: "on", title: "To what", show: (e) => onOf(e) || "–", sort: onOf },
     { key: "outcome", title: "Outcome", show: (e) => <Outcome event={e} />, sort: (e) => e.outcome ?? "" },
-    { key: "from", title: "From", mono: true, show: (e) => e.source ?? "–", sort: (e) => e.source ?? "" },
+    { key: "from", title: "From", mono: true, show: (e) => <span class="event-source">{e.source ?? "–"}</span>, sort: (e) => e.source ?? "" },
     { key: "why", title: "Why", show: (e) => whyOf(e) || "–" },
   ];
   return (

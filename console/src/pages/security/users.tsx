@@ -31,7 +31,7 @@ export function Users() {
   const columns: Column<User>[] = [
     { key: "name", title: "User", show: (u) => u.name, sort: (u) => u.name },
     { key: "mechanisms", title: "Password for", show: (u) => <Mechanisms user={u} /> },
-    { key: "rules", title: "Rules", show: (u) => <Link href={withQuery("/security", { tab: "rules", principal: fullPrincipal(u.name) })}>What {u.name} may do</Link> },
+    { key: "rules", title: "Rules", show: (u) => <Link href={withQuery("/security", { tab: "rules", principal: fullPrincipal(u.name) })} aria-label={`What ${u.name} may do`}>Rules</Link> },
   ];
   if (may[changes] || may[deletes]) {
     columns.push({
