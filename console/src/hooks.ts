@@ -295,6 +295,11 @@ export function useMay(calls: string[]): Record<string, boolean> {
   return Object.fromEntries(calls.map((call) => [call, open || (known.get(call)?.allowed ?? false)]));
 }
 
+// mayKnown reports whether the server has answered whether a call is allowed.
+export function mayKnown(call: string): boolean {
+  return session.get().kind === "open" || known.has(call);
+}
+
 // useEvery is a time that moves, for what says "3 s ago".
 export function useEvery(seconds: number): number {
   const [now, setNow] = useState(Date.now());

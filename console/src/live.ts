@@ -2,7 +2,7 @@
 // that shows something of it.
 import { useEffect } from "preact/hooks";
 import type { Problem } from "./api";
-import { useMay, useStream, type StreamState } from "./hooks";
+import { mayKnown, useMay, useStream, type StreamState } from "./hooks";
 import { store } from "./store";
 import type { Overview } from "./types";
 
@@ -19,7 +19,8 @@ const call = "GET /api/v1/events";
 
 // useLive keeps the store of it; the shell alone calls it.
 export function useLive(): void {
-  const allowed = useMay([call])[call] ?? false;
+  const may = useMay([call])[call] ?? false;
+  const allowed = mayKnown(call) ? may : undefined;
   const { state, error } = useStream<Overview>(allowed ? "/api/v1/events" : null, (e) => live.set({ ...live.get(), overview: e.data }), { events: ["overview"] });
   useEffect(() => live.set({ ...live.get(), state, error, allowed }), [state, error, allowed]);
   useEffect(() => () => live.set({ state: "off", error: undefined, overview: undefined, allowed: undefined }), []);

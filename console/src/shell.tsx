@@ -108,7 +108,7 @@ function Loaded({ load, params }: { load: () => Promise<{ default: ComponentType
 function Standing() {
   const { state, overview } = useStore(live);
   const lost = state === "lost";
-  const critical = overview?.problems.some((p) => p.severity === "critical") ?? false;
+  const critical = overview?.problems?.some((p) => p.severity === "critical") ?? false;
   return (
     <div class="standing" role="status">
       {lost && <Badge kind="bad">Connection lost, trying again</Badge>}

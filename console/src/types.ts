@@ -1167,6 +1167,28 @@ export interface OperationsOutputBody {
   operations: Operation[] | null;
 }
 
+export interface Overview {
+  /** when they were reckoned, in seconds since 1970 */
+  at?: number;
+  /** in service */
+  brokers: number;
+  /** the newest, by the names of /api/v1/history; null: not known */
+  figures: Record<string, number | null>;
+  healthy: boolean;
+  /** false: the process that answers has just begun, and does not know yet */
+  judged: boolean;
+  /** of which are left out */
+  more_problems?: number;
+  notes: string[] | null;
+  partitions: number;
+  /** what is wrong, the worst first, and no more than 20 */
+  problems: Problem[] | null;
+  /** brokers that do not say what they count: the figures are without theirs */
+  silent: SilentBroker[] | null;
+  time: string;
+  topics: number;
+}
+
 export interface Partition {
   /** bytes of its batches in the bucket */
   bucket_bytes: number;
@@ -1447,6 +1469,11 @@ export interface Setting {
   value: string;
   /** its file says something else by now, which waits for a restart */
   waits?: boolean;
+}
+
+export interface SilentBroker {
+  broker: number;
+  why: string;
 }
 
 export interface Snapshot {

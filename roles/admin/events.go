@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"reflect"
 	"time"
 )
 
@@ -36,6 +37,7 @@ type eventsAPI struct {
 }
 
 func registerEvents(h *routes, a eventsAPI) {
+	h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Overview](), true, "Overview") // no answer has it, but events
 	stream(h, eventsPath, onCluster[struct{}](describesCluster).noting("events of the type overview, as they come, at least each 5 s"), a.open)
 }
 

@@ -30,11 +30,12 @@ export function useHistory(overview: Overview): Past {
 
 function joined(was: Past, more: History): Past {
   const last = was.times.at(-1) ?? 0;
-  const from = more.times.findIndex((t) => t > last);
+  const times = more.times ?? [];
+  const from = times.findIndex((t) => t > last);
   if (from < 0) return was.error ? { ...was, error: undefined } : was;
   const figures: Past["figures"] = {};
   for (const [name, values] of Object.entries(more.figures)) {
-    figures[name] = [...(was.figures[name] ?? []), ...values.slice(from)].slice(-kept);
+    figures[name] = [...(was.figures[name] ?? []), ...(values ?? []).slice(from)].slice(-kept);
   }
-  return { times: [...was.times, ...more.times.slice(from)].slice(-kept), figures, error: undefined };
+  return { times: [...was.times, ...times.slice(from)].slice(-kept), figures, error: undefined };
 }

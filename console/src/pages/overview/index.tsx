@@ -36,14 +36,15 @@ export default function OverviewPage() {
 function Standing({ overview }: { overview: Overview }) {
   const past = useHistory(overview);
   const f = overview.figures;
+  const silent = overview.silent ?? [];
   const may = useMay([costCall]);
   const cost = useGet<Cost>(may[costCall] ? "/api/v1/storage/cost" : null, { every: 60 });
   return (
     <>
       <Verdict overview={overview} />
-      {overview.silent.length > 0 && (
+      {silent.length > 0 && (
         <p class="muted" role="status">
-          Without {overview.silent.map((s) => `broker ${s.broker}`).join(", ")}: {overview.silent[0]?.why}
+          Without {silent.map((s) => `broker ${s.broker}`).join(", ")}: {silent[0]?.why}
         </p>
       )}
       <div class="cards">
@@ -83,7 +84,7 @@ function Standing({ overview }: { overview: Overview }) {
 
 function Verdict({ overview }: { overview: Overview }) {
   if (!overview.judged) return <section class="card verdict">The server has just begun, and looks at the cluster…</section>;
-  const problems = overview.problems;
+  const problems = overview.problems ?? [];
   const critical = problems.filter((p) => p.severity === "critical").length;
   const all = problems.length + (overview.more_problems ?? 0);
   const kind = overview.healthy ? "ok" : critical > 0 ? "bad" : "warn";
