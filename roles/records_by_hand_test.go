@@ -19,12 +19,18 @@ import (
 // call calls the admin API of a node; what it answers is read into into.
 func call(t *testing.T, method, url, body string, into any) (status int, said string) {
 	t.Helper()
+	return callBy(t, http.DefaultClient, method, url, body, into)
+}
+
+// callBy is call by a client of one's own.
+func callBy(t *testing.T, by *http.Client, method, url, body string, into any) (status int, said string) {
+	t.Helper()
 	q, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	must(t, err)
 	if body != "" {
 		q.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := http.DefaultClient.Do(q)
+	resp, err := by.Do(q)
 	must(t, err)
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
