@@ -93,8 +93,10 @@ func handler(built fs.FS, instead []byte) http.Handler {
 		case f == nil && !takesPages(r):
 			http.Error(w, "nothing is at this path: the API is at /api/v1, the console at / in a browser", http.StatusNotFound)
 			return
-		case f == nil || f == index:
+		case f == nil:
 			f = index
+			fallthrough
+		case !strings.HasPrefix(r.URL.Path, "/assets/"):
 			h.Set("Cache-Control", "no-cache")
 		default:
 			h.Set("Cache-Control", "public, max-age=31536000, immutable")
