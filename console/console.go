@@ -19,6 +19,9 @@ var dist embed.FS
 //go:embed missing.html
 var missing []byte
 
+//go:embed elsewhere.html
+var elsewhere []byte
+
 const indexPath = "index.html"
 
 // Policy is the content security policy of the pages. uPlot and Preact set styles by the DOM,
@@ -57,6 +60,16 @@ func newFile(name string, content []byte) *file {
 // Handler serves the console to GET and HEAD: files by their names, the page for any other
 // path.
 func Handler() http.Handler { return handler(dist, missing) }
+
+// Elsewhere serves one page, for a process without the API: it says where that is.
+func Elsewhere() http.Handler { return handler(noFiles{}, elsewhere) }
+
+// noFiles has none.
+type noFiles struct{}
+
+func (noFiles) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
 
 // handler serves what is below dist in built; without a page there, instead.
 func handler(built fs.FS, instead []byte) http.Handler {

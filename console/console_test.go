@@ -109,3 +109,10 @@ func TestThePolicyIsStrict(t *testing.T) {
 		}
 	}
 }
+
+// A process without the API says where it is.
+func TestAProcessWithoutTheAPISaysWhereItIs(t *testing.T) {
+	if w := ask(t, Elsewhere(), http.MethodGet, "/"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "serves no API") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
