@@ -88,6 +88,9 @@ go_modules() {
 rust_crates() {
 	scripts/test-rust.sh prepare
 }
+console_sources() {
+	scripts/console.sh deps
+}
 # Side by side: most of it waits for the network.
 pids=()
 for what in python_clients api_caller java_clients node_clients go_modules promtool_and_browser rust_crates; do
