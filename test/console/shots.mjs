@@ -8,7 +8,7 @@ const most = 200 * 1024; // bytes of a picture
 
 const pictures = [
   ['topics', '/topics', desktop, 'light'], ['topic', '/topics/orders', desktop, 'light'], ['messages', '/topics/orders?tab=messages', desktop, 'light'], ['group', '/groups/billing', desktop, 'light'],
-  ['brokers', '/brokers', desktop, 'light'], ['module', '/etl/modules/strong', desktop, 'light'], ['rules', '/security?tab=rules', desktop, 'light'], ['audit', '/audit', desktop, 'light'],
+  ['brokers', '/brokers', desktop, 'light'], ['module', '/etl/modules/strong', desktop, 'light'], ['overview', '/', desktop, 'light'], ['audit', '/audit', desktop, 'light'],
   ['strange-dark', '/topics/strange?tab=messages', desktop, 'dark'], ['storage-dark', '/storage', desktop, 'dark'], ['topic-phone', '/topics/orders', phone, 'light'], ['overview-phone', '/', phone, 'light'],
 ];
 
