@@ -178,7 +178,6 @@ function columnsFor(open: (m: Message) => void): Column<Message>[] {
         </button>
       ),
     },
-    { key: "time", title: "Time", show: (m) => <span class="nowrap"><Time at={m.timestamp} /></span> },
     { key: "key", title: "Key", show: (m) => <PartPreview part={keyOf(m)} /> },
     {
       key: "value",
@@ -201,6 +200,7 @@ function columnsFor(open: (m: Message) => void): Column<Message>[] {
         </>
       ),
     },
+    { key: "time", title: "Time", show: (m) => <span class="nowrap"><Time at={m.timestamp} /></span> },
     { key: "headers", title: "Headers", show: (m) => (m.header_count === 0 ? <span class="muted">none</span> : <bdi title={(m.headers ?? []).map((h) => preview({ text: h.key, size: 0 }, 60)).join(", ")}>{count(m.header_count)}</bdi>) },
   ];
 }
