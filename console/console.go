@@ -19,6 +19,9 @@ var dist embed.FS
 //go:embed missing.html
 var missing []byte
 
+//go:embed elsewhere.html
+var elsewhere []byte
+
 const indexPath = "index.html"
 
 // Policy is the content security policy of the pages. uPlot and Preact set styles by the DOM,
@@ -58,6 +61,16 @@ func newFile(name string, content []byte) *file {
 // path.
 func Handler() http.Handler { return handler(dist, missing) }
 
+// Elsewhere serves one page, for a process without the API: it says where that is.
+func Elsewhere() http.Handler { return handler(noFiles{}, elsewhere) }
+
+// noFiles has none.
+type noFiles struct{}
+
+func (noFiles) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
 // handler serves what is below dist in built; without a page there, instead.
 func handler(built fs.FS, instead []byte) http.Handler {
 	files := map[string]*file{}
@@ -93,8 +106,10 @@ func handler(built fs.FS, instead []byte) http.Handler {
 		case f == nil && !takesPages(r):
 			http.Error(w, "nothing is at this path: the API is at /api/v1, the console at / in a browser", http.StatusNotFound)
 			return
-		case f == nil || f == index:
+		case f == nil:
 			f = index
+			fallthrough
+		case !strings.HasPrefix(r.URL.Path, "/assets/"):
 			h.Set("Cache-Control", "no-cache")
 		default:
 			h.Set("Cache-Control", "public, max-age=31536000, immutable")

@@ -121,7 +121,18 @@ func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
 			t.Errorf("node %d: a group that is not there: %d", at, status)
 		}
 	}
-	// Changes go through it too: of the metadata, and of what a broker has.
+	// Changes go through it too: of the metadata, of records wherever they are led, and of what a broker has.
+	for p := range 3 {
+		topic := "http://" + c.host(7) + ":9642/api/v1/topics/orders"
+		var sent admin.SentRecord
+		if status, said := callBy(t, c.client, http.MethodPost, topic+"/records", fmt.Sprintf(`{"partition":%d,"value":"by hand"}`, p), &sent); status != http.StatusCreated || sent.Offset != 10 {
+			t.Errorf("partition %d: %d %s", p, status, said)
+		}
+		var done admin.DeletedRecords
+		if status, said := callBy(t, c.client, http.MethodPost, topic+"/delete-records", fmt.Sprintf(`{"partitions":[{"partition":%d,"before":4}]}`, p), &done); status != http.StatusOK || *done.Partitions[0].LogStart != 4 {
+			t.Errorf("partition %d: %d %s", p, status, said)
+		}
+	}
 	client.Close()
 	c.admin(7, "topics", "create", "made", "-p", "2")
 	c.admin(7, "topics", "alter", "made", "--set", "retention.ms=1000000")

@@ -38,6 +38,7 @@ func (n *Node) openHTTP() error {
 		options.Image = n.door.Image
 		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
 	}
+	options.Console = console.Elsewhere()
 	if n.servesAPI() {
 		options.Console = console.Handler()
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()

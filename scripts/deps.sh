@@ -128,6 +128,9 @@ package_layer() { # NAME PACKAGE...
 rust_crates() {
 	scripts/test-rust.sh prepare
 }
+console_sources() {
+	scripts/console.sh deps
+}
 # Side by side: most of it waits for the network.
 pids=()
 for what in python_clients api_caller site_builder java_clients node_clients go_modules promtool_and_browser package_roots rust_crates; do

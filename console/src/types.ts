@@ -878,6 +878,8 @@ export interface GroupDescription {
   /** consumer, connect or another; empty: only offsets were committed */
   protocol_type: string;
   state: string;
+  /** of those partitions, in order; without what the caller may not describe */
+  topics: string[] | null;
 }
 
 export interface GroupMember {
@@ -919,6 +921,8 @@ export interface GroupSummary {
   /** consumer, connect or another; empty: only offsets were committed */
   protocol_type: string;
   state: string;
+  /** of those partitions, in order; without what the caller may not describe */
+  topics: string[] | null;
 }
 
 export interface GroupsOutputBody {
@@ -1512,6 +1516,8 @@ export interface Topic {
   /** KIP-516 topic id */
   id: string;
   internal?: boolean;
+  /** partitions without a leader, of which nothing is served */
+  leaderless?: number;
   memory_bytes: number;
   name: string;
   partition_list?: Partition[] | null;
@@ -1519,6 +1525,8 @@ export interface Topic {
   /** high watermarks less log starts: at most so many, for compaction takes some, and markers of transactions are none */
   records: number;
   replication_factor: number;
+  /** partitions with fewer replicas in sync than they have */
+  under_replicated?: number;
   wal_bytes: number;
 }
 

@@ -68,7 +68,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Tellers: noTold{}, Node: noNode{}, Configuration: noConfiguration{}, Console: console.Handler(), Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Holdings: noHoldings{}, Tellers: noTold{}, Node: noNode{}, Configuration: noConfiguration{}, Console: console.Handler(), Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
@@ -110,6 +110,8 @@ func (noGroups) DescribeGroup(context.Context, string) (*broker.GroupDescription
 
 func (noGroups) DeleteGroup(context.Context, string) error { return nil }
 
+func (noGroups) DeleteOffsets(context.Context, string, string) error { return nil }
+
 func (noGroups) ResetOffsets(_ context.Context, _ string, r broker.OffsetReset) (*broker.OffsetPlan, error) {
 	return &broker.OffsetPlan{Executed: r.Execute, Partitions: []broker.OffsetMove{{Topic: "orders"}, {Topic: "one"}}}, nil
 }
@@ -120,10 +122,6 @@ func (noMessages) Peek(context.Context, broker.PeekRequest) (*broker.Peeked, err
 	return &broker.Peeked{Next: 7}, nil
 }
 
-type noTold struct{}
-
-func (noTold) Told(context.Context, string) []broker.Told { return nil }
-
 func (noMessages) SendRecord(_ context.Context, r broker.NewRecord) (*broker.SentRecord, error) {
 	return &broker.SentRecord{Partition: r.Partition, Offset: 7, Timestamp: r.Timestamp}, nil
 }
@@ -131,6 +129,16 @@ func (noMessages) SendRecord(_ context.Context, r broker.NewRecord) (*broker.Sen
 func (noMessages) TrimRecords(_ context.Context, q broker.TrimRequest) (int64, error) {
 	return q.Before, nil
 }
+
+type noHoldings struct{}
+
+func (noHoldings) Holdings(_ context.Context, wanted []broker.PartitionNamed) []broker.Holding {
+	return make([]broker.Holding, len(wanted))
+}
+
+type noTold struct{}
+
+func (noTold) Told(context.Context, string) []broker.Told { return nil }
 
 type noConfiguration struct{}
 

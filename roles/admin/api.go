@@ -68,6 +68,8 @@ type Topic struct {
 	WALBytes          int64             `json:"wal_bytes"`
 	MemoryBytes       int64             `json:"memory_bytes"`
 	BucketBytes       int64             `json:"bucket_bytes"`
+	Leaderless        int               `json:"leaderless,omitempty" doc:"partitions without a leader, of which nothing is served"`
+	UnderReplicated   int               `json:"under_replicated,omitempty" doc:"partitions with fewer replicas in sync than they have"`
 	Configs           map[string]string `json:"configs" doc:"what was set on the topic; the rest has defaults"`
 	Durability        string            `json:"durability" doc:"what an ack means, in words"`
 	PartitionList     []Partition       `json:"partition_list,omitempty"`
@@ -166,6 +168,9 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	route(h, http.MethodGet, "/api/v1/topics/{name}/partitions", to(func(in *partitionsQuery) string { return in.Name }, need{acl.Describe, acl.Topic}), a.listPartitions)
 	if o.Messages != nil {
 		registerMessages(h, messagesAPI{o.Cluster, o.Messages, new(atomic.Uint32)})
+	}
+	if o.Messages != nil && o.Holdings != nil {
+		registerTail(h, newTailAPI(o.Cluster, o.Messages, o.Holdings))
 	}
 	registerQuotas(h, a)
 	registerACLs(h, aclsAPI{o.Cluster, o.Authorization})
@@ -365,6 +370,12 @@ func (a api) view(t *metadata.Topic, partitions []Partition) Topic {
 		out.WALBytes += p.WALBytes
 		out.MemoryBytes += p.MemoryBytes
 		out.BucketBytes += p.BucketBytes
+		if p.Leader == metadata.NoLeader {
+			out.Leaderless++
+		}
+		if len(p.ISR) < len(p.Replicas) {
+			out.UnderReplicated++
+		}
 		out.ReplicationFactor = max(out.ReplicationFactor, len(p.Replicas))
 	}
 	out.Grows = (t.Internal || t.ReplicasUnset) && out.ReplicationFactor < controller.MaxDefaultReplicas

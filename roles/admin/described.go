@@ -14,7 +14,7 @@ func summaries() map[string]string {
 	return map[string]string{
 		"GET /topics": "List topics", "POST /topics": "Create a topic", "GET /topics/{name}": "Describe a topic", "PATCH /topics/{name}": "Alter the configuration of a topic",
 		"DELETE /topics/{name}": "Delete a topic", "POST /topics/{name}/partitions": "Add partitions to a topic", "GET /topics/{name}/partitions": "List the partitions of a topic",
-		"GET /topics/{name}/messages": "Look at some records of a partition", "POST /topics/{name}/records": "Send a record", "POST /topics/{name}/delete-records": "Delete records up to an offset",
+		"GET /topics/{name}/messages": "Look at some records of a partition", "GET /topics/{name}/tail": "Follow what comes into a topic", "POST /topics/{name}/records": "Send a record", "POST /topics/{name}/delete-records": "Delete records up to an offset",
 		"GET /topics/{name}/configs": "Show the configuration of a topic, and where each value comes from", "GET /groups/{group}/lag": "Show how far a group was behind in the last hour",
 		"GET /quotas": "List quotas", "PATCH /quotas": "Set or delete quotas of an entity",
 		"GET /acls": "List access rules", "POST /acls": "Create access rules", "DELETE /acls": "Delete access rules", "POST /acls/check": "Explain who may do what, and why",
@@ -30,7 +30,7 @@ func summaries() map[string]string {
 		"GET /config": "Show what is set on running nodes, and what the process that answers obeys", "GET /config/history": "Show who changed what on running nodes, and when", "PATCH /config": "Change the configuration of running nodes",
 		"GET /node/certificates": "Show the certificates of the process that answers", "GET /certificates": "Show the certificates of all brokers",
 		"GET /audit": "Read the audit log", "GET /audit/verify": "Verify the audit log", "GET /audit/stream": "Follow the audit log",
-		"GET /groups": "List groups", "GET /groups/{group}": "Describe a group", "DELETE /groups/{group}": "Delete a group", "POST /groups/{group}/reset-offsets": "Plan or do a reset of offsets",
+		"GET /groups": "List groups", "GET /groups/{group}": "Describe a group", "DELETE /groups/{group}": "Delete a group", "DELETE /groups/{group}/offsets": "Delete what a group has committed of a topic", "POST /groups/{group}/reset-offsets": "Plan or do a reset of offsets",
 		"GET /etl/modules": "List modules", "GET /etl/modules/{name}": "Describe a module", "GET /etl/modules/{name}/history": "Show what was done with a module", "GET /etl/batteries": "List the modules that come with rustmq",
 		"POST /etl/uploads": "Upload a module", "POST /etl/modules/{name}/versions": "Deploy a version of a module", "POST /etl/modules/{name}/enable": "Enable a version of a module",
 		"POST /etl/modules/{name}/disable": "Disable a module", "POST /etl/modules/{name}/rollback": "Go back to another version of a module", "DELETE /etl/modules/{name}": "Delete a module or a version",

@@ -21,10 +21,15 @@ type Groups interface {
 	ListGroups(context.Context) ([]broker.GroupSummary, error)
 	DescribeGroup(ctx context.Context, id string) (*broker.GroupDescription, error)
 	DeleteGroup(ctx context.Context, id string) error
+	DeleteOffsets(ctx context.Context, id, topic string) error
 	ResetOffsets(ctx context.Context, id string, r broker.OffsetReset) (*broker.OffsetPlan, error)
 }
 
 type (
+	groupsQuery struct {
+		PageQuery
+		Topic string `query:"topic" maxLength:"249" doc:"only groups that have committed an offset of it"`
+	}
 	groupName struct {
 		Group string `path:"group" doc:"id of the group"`
 	}
@@ -33,6 +38,10 @@ type (
 			Groups []broker.GroupSummary `json:"groups"`
 			NextPage
 		}
+	}
+	offsetsInput struct {
+		Group string `path:"group" doc:"id of the group"`
+		Topic string `query:"topic" maxLength:"249" doc:"of which the offsets go; one has to be named"`
 	}
 	groupOutput struct{ Body *broker.GroupDescription }
 	resetInput  struct {
@@ -53,10 +62,11 @@ func registerGroups(h *routes, a groupsAPI) {
 	group := func(op acl.Operation) access[groupName] {
 		return to(func(in *groupName) string { return in.Group }, need{op, acl.Group})
 	}
-	route(h, http.MethodGet, "/api/v1/groups", whoever[PageQuery]("groups that the caller may not describe are left out, unless it may describe the cluster"), a.list)
+	route(h, http.MethodGet, "/api/v1/groups", whoever[groupsQuery]("groups that the caller may not describe are left out, unless it may describe the cluster, and so are topics"), a.list)
 	route(h, http.MethodGet, "/api/v1/groups/{group}", group(acl.Describe).noting("topics that the caller may not describe are left out"), a.describe)
 	route(h, http.MethodGet, "/api/v1/groups/{group}/lag", group(acl.Describe).noting("of all topics of the group"), a.lag)
 	route(h, http.MethodDelete, "/api/v1/groups/{group}", group(acl.Delete).act("group.delete"), a.delete)
+	route(h, http.MethodDelete, "/api/v1/groups/{group}/offsets", to(func(in *offsetsInput) string { return in.Group }, need{acl.Delete, acl.Group}).noting("and read on the topic").act("group.delete-offsets").saying(func(in *offsetsInput) string { return "topic=" + in.Topic }), a.deleteOffsets)
 	route(h, http.MethodPost, "/api/v1/groups/{group}/reset-offsets", to(func(in *resetInput) string { return in.Group }, need{acl.Read, acl.Group}).noting("and read on each topic whose offsets are to be set").act("group.reset-offsets").saying(toldReset).unless(func(in *resetInput) bool { return !in.Body.Execute }), a.reset)
 }
 
@@ -78,17 +88,30 @@ func toldReset(in *resetInput) string {
 	return strings.TrimSuffix(said, ",")
 }
 
-func (a groupsAPI) list(ctx context.Context, in *PageQuery) (*groupsOutput, error) {
+func (a groupsAPI) list(ctx context.Context, in *groupsQuery) (*groupsOutput, error) {
+	who, out := subjectOf(ctx), &groupsOutput{}
+	if in.Topic != "" {
+		if refused := (need{acl.Describe, acl.Topic}).missing(who, in.Topic); refused != nil {
+			return nil, forbidden(refused)
+		}
+	}
 	groups, err := a.groups.ListGroups(ctx)
 	if err != nil {
 		return nil, groupProblem(err)
 	}
-	who, out := subjectOf(ctx), &groupsOutput{}
 	groups = slices.DeleteFunc(groups, func(g broker.GroupSummary) bool {
-		return !who.may(acl.Describe, acl.Group, g.Group) && describesCluster.missing(who, "") != nil
+		return in.Topic != "" && !slices.Contains(g.Topics, in.Topic) || !who.may(acl.Describe, acl.Group, g.Group) && describesCluster.missing(who, "") != nil
 	})
-	out.Body.Groups, out.Body.NextPage, err = partOf(*in, groups, func(g broker.GroupSummary) string { return g.Group })
+	for i := range groups {
+		groups[i].Topics = describedTopics(who, groups[i].Topics)
+	}
+	out.Body.Groups, out.Body.NextPage, err = partOf(in.PageQuery, groups, func(g broker.GroupSummary) string { return g.Group })
 	return out, err
+}
+
+// describedTopics are those that a caller may know of.
+func describedTopics(who *subject, topics []string) []string {
+	return slices.DeleteFunc(topics, func(name string) bool { return !who.may(acl.Describe, acl.Topic, name) })
 }
 
 func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, error) {
@@ -97,6 +120,7 @@ func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, e
 		return nil, groupProblem(err)
 	}
 	who := subjectOf(ctx)
+	d.Topics = describedTopics(who, d.Topics)
 	d.PartitionList = slices.DeleteFunc(d.PartitionList, func(p broker.GroupPartition) bool { return !who.may(acl.Describe, acl.Topic, p.Topic) })
 	for i := range d.MemberList {
 		m := &d.MemberList[i]
@@ -112,6 +136,19 @@ func (a groupsAPI) lag(_ context.Context, in *groupName) (*lagOutput, error) {
 
 func (a groupsAPI) delete(ctx context.Context, in *groupName) (*struct{}, error) {
 	if err := a.groups.DeleteGroup(ctx, in.Group); err != nil {
+		return nil, groupProblem(err)
+	}
+	return nil, nil
+}
+
+func (a groupsAPI) deleteOffsets(ctx context.Context, in *offsetsInput) (*struct{}, error) {
+	if in.Topic == "" {
+		return nil, badRequest(errors.New("topic: name the one whose offsets are to go"))
+	}
+	if refused := readsTopic.missing(subjectOf(ctx), in.Topic); refused != nil {
+		return nil, forbidden(refused)
+	}
+	if err := a.groups.DeleteOffsets(ctx, in.Group, in.Topic); err != nil {
 		return nil, groupProblem(err)
 	}
 	return nil, nil
@@ -154,7 +191,7 @@ func groupProblem(err error) error {
 		switch refused.Code {
 		case kerr.GroupIDNotFound, kerr.UnknownTopicOrPartition:
 			status = http.StatusNotFound
-		case kerr.NonEmptyGroup:
+		case kerr.NonEmptyGroup, kerr.GroupSubscribedToTopic:
 			status = http.StatusConflict
 		case kerr.InvalidRequest, kerr.InvalidGroupID:
 			status = http.StatusBadRequest

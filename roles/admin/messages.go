@@ -57,7 +57,7 @@ type (
 		Time      time.Time `query:"time" doc:"RFC 3339: the first record that is not older"`
 		Limit     int       `query:"limit" minimum:"1" maximum:"1000" default:"20" doc:"records at most"`
 		MaxBytes  int       `query:"max_bytes" minimum:"1" maximum:"1048576" default:"262144" doc:"bytes of keys, values and headers at most, of which the first record takes what it needs up to 64 KiB each"`
-		matchQuery
+		MatchQuery
 	}
 	messagesOutput struct{ Body PeekedMessages }
 )

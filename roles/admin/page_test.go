@@ -126,3 +126,14 @@ func TestCallsThatDocsNameExist(t *testing.T) {
 		t.Errorf("the docs name %d calls", found)
 	}
 }
+
+// The types of the console are those of the code: make generate remakes them.
+func TestTypesOfTheConsoleAreFresh(t *testing.T) {
+	committed, err := os.ReadFile("../../console/src/types.ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(committed) != TypeScript() {
+		t.Error("console/src/types.ts is of other bodies than the API has: make generate")
+	}
+}

@@ -12,10 +12,13 @@ import (
 // Rows are the routes of the API, each with what it asks for.
 func Rows() []Row { return append(registered().rows, debugRows()...) }
 
+// leaders are Holdings under a name that a struct can embed beside the method.
+type leaders interface{ Holdings }
+
 // registered are all routes that there are, without anything that they could answer from.
 func registered() *routes {
 	o := Options{
-		Cluster: struct{ Cluster }{}, Brokers: struct{ Brokers }{}, Controllers: struct{ Controllers }{}, Groups: struct{ Groups }{}, Bucket: struct{ Bucket }{}, AuditLog: struct{ AuditLog }{}, Configuration: struct{ Configuration }{}, Transforms: struct{ Transforms }{}, Messages: struct{ Messages }{}, Tellers: struct{ Tellers }{}, Node: struct{ Node }{},
+		Cluster: struct{ Cluster }{}, Brokers: struct{ Brokers }{}, Controllers: struct{ Controllers }{}, Groups: struct{ Groups }{}, Bucket: struct{ Bucket }{}, AuditLog: struct{ AuditLog }{}, Configuration: struct{ Configuration }{}, Transforms: struct{ Transforms }{}, Messages: struct{ Messages }{}, Holdings: struct{ leaders }{}, Tellers: struct{ Tellers }{}, Node: struct{ Node }{},
 		TakeSnapshot: func(context.Context) (uint64, error) { return 0, nil }, Access: &Access{}, Log: slog.New(slog.DiscardHandler),
 	}
 	return registerAPI(http.NewServeMux(), o, newDoor(o, time.Now), context.Background())

@@ -5,16 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Limits of a tail, which shows a person what comes, and is not to become a way to consume.
@@ -31,15 +30,15 @@ const (
 	tailPatience = 3 * time.Second
 )
 
-// matchQuery says which records are shown.
-type matchQuery struct {
+// MatchQuery says which records are shown.
+type MatchQuery struct {
 	Key    string `query:"key" maxLength:"1000" doc:"only records whose key has this text in it"`
 	Value  string `query:"value" maxLength:"1000" doc:"only records whose value has this text in it"`
 	Header string `query:"header" maxLength:"1000" doc:"only records that have a header of this name; NAME=TEXT: one whose value has the text in it"`
 }
 
 // match is that for brokers, which compare bytes, whatever they are.
-func (q *matchQuery) match() (m broker.PeekMatch) {
+func (q *MatchQuery) match() (m broker.PeekMatch) {
 	name, with, _ := strings.Cut(q.Header, "=")
 	m.Key, m.Value, m.Header, m.With = []byte(q.Key), []byte(q.Value), []byte(name), []byte(with)
 	return m
@@ -52,7 +51,7 @@ type tailInput struct {
 	Offset     int64     `query:"offset" minimum:"-1" default:"-1" doc:"offset to begin at, in each partition; -1: as from says"`
 	Time       time.Time `query:"time" doc:"RFC 3339: begin at the first record that is not older"`
 	At         string    `query:"at" maxLength:"4000" doc:"go on where an event ended, by its id, which is partition:offset of each"`
-	matchQuery
+	MatchQuery
 	Rate        int    `query:"rate" minimum:"1" maximum:"500" default:"50" doc:"records a second that are sent at most; of a partition that stays behind for it, what lies before its end is passed over"`
 	LastEventID string `header:"Last-Event-ID" maxLength:"4000" doc:"as at, before which it goes: what an EventSource sends that connects again"`
 }
@@ -91,14 +90,11 @@ type (
 		Partition int32  `json:"partition"`
 		Detail    string `json:"detail"`
 	}
-	// tailEnd is why there will be no more, as end.
-	tailEnd struct {
+	// tailGone is why there will be no more of the topic, as gone.
+	tailGone struct {
 		Detail string `json:"detail"`
 	}
 )
-
-// sendEvent sends an event of a stream, and waits until it is taken.
-type sendEvent func(event, id string, data any) error
 
 // tailAPI follows topics.
 type tailAPI struct {
@@ -135,21 +131,31 @@ type tail struct {
 	quota int // records of one turn
 	parts []tailed
 	first int // that is asked first, so that none waits for the others for ever
-	send  sendEvent
+	send  sender
 }
 
-// follow sends what comes into a topic until ctx ends, the topic is gone, or nobody takes it.
-// An error before the first event is the caller's.
-func (a tailAPI) follow(ctx context.Context, in *tailInput, send sendEvent) error {
-	t, err := a.open(in)
+func registerTail(h *routes, a tailAPI) {
+	stream(h, "/api/v1/topics/{name}/tail", to(func(in *tailInput) string { return in.Name }, need{acl.Read, acl.Topic}).noting("events of the types begin, records, skipped, trouble and gone; no offset is committed"), a.open)
+}
+
+// open says what a tail follows, or why there is none.
+func (a tailAPI) open(_ context.Context, in *tailInput) (func(context.Context, sender) error, error) {
+	t, err := a.tail(in)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return t.follow, nil
+}
+
+// follow sends what comes into the topic until ctx ends, the topic is gone, or nobody takes it.
+func (t *tail) follow(ctx context.Context, send sender) error {
 	select {
-	case a.places <- struct{}{}:
-		defer func() { <-a.places }()
+	case t.places <- struct{}{}:
+		defer func() { <-t.places }()
 	default:
-		return huma.NewError(http.StatusServiceUnavailable, fmt.Sprintf("%d live tails run on this server, which is all there may be: close another, or try again", maxTails))
+		if !guard.Check("admin.tails", false) {
+			return fmt.Errorf("%d live tails run on this server, which is all there may be: close another", maxTails)
+		}
 	}
 	t.send = send
 	t.survey(ctx)
@@ -160,7 +166,7 @@ func (a tailAPI) follow(ctx context.Context, in *tailInput, send sendEvent) erro
 	defer ticker.Stop()
 	for {
 		if gone := t.gone(); gone != "" {
-			return t.send("end", "", tailEnd{gone})
+			return t.send("gone", "", tailGone{gone})
 		}
 		if err := t.turn(ctx); err != nil {
 			return err
@@ -174,8 +180,8 @@ func (a tailAPI) follow(ctx context.Context, in *tailInput, send sendEvent) erro
 	}
 }
 
-// open says what a tail follows, from where.
-func (a tailAPI) open(in *tailInput) (*tail, error) {
+// tail reads what is to be followed, from where.
+func (a tailAPI) tail(in *tailInput) (*tail, error) {
 	topic, ok := a.cluster.Image().Topic(in.Name)
 	if !ok {
 		return nil, unknownTopic(in.Name)
@@ -329,7 +335,7 @@ func (t *tail) turn(ctx context.Context) error {
 		if err := t.mind(p); err != nil {
 			return err
 		}
-		if left == 0 {
+		if left == 0 || !p.due() {
 			continue
 		}
 		shown, err := t.look(ctx, p, max(1, left/behind))
@@ -392,7 +398,7 @@ func (t *tail) look(ctx context.Context, p *tailed, limit int) (shown int, err e
 		return 0, ctx.Err()
 	}
 	if err != nil { // the next turn asks again
-		p.failed = err.Error()
+		p.failed, p.behind = err.Error(), time.Time{} // it is not for what comes
 		return 0, t.tellTrouble(p)
 	}
 	p.failed = ""

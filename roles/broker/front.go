@@ -88,6 +88,14 @@ func (b *Broker) operatorRequest(key int16) func(context.Context, []byte) ([]byt
 			}
 			return b.ResetOffsets(ctx, q.Group, *q.Reset)
 		})
+	case peerOperatorOffsets:
+		return own(func(ctx context.Context, q groupAsked) (struct{}, error) {
+			return struct{}{}, b.DeleteOffsets(ctx, q.Group, q.Topic)
+		})
+	case peerDeleteOffsets:
+		return own(func(ctx context.Context, q groupAsked) (struct{}, error) {
+			return struct{}{}, b.deleteOffsets(ctx, q.Group, q.Topic)
+		})
 	case peerOperatorAudit:
 		return own(func(ctx context.Context, q auditRead) (AuditPage, error) { return b.ReadAudit(ctx, q.From) })
 	case peerOperatorProducer:
@@ -126,6 +134,12 @@ func (f *Front) DeleteGroup(ctx context.Context, id string) error {
 // ResetOffsets is as of [Broker.ResetOffsets].
 func (f *Front) ResetOffsets(ctx context.Context, id string, r OffsetReset) (*OffsetPlan, error) {
 	return ask1[*OffsetPlan](ctx, f, peerOperatorReset, groupAsked{Group: id, Reset: &r}, !r.Execute)
+}
+
+// DeleteOffsets is as of [Broker.DeleteOffsets].
+func (f *Front) DeleteOffsets(ctx context.Context, id, topic string) error {
+	_, err := ask1[struct{}](ctx, f, peerOperatorOffsets, groupAsked{Group: id, Topic: topic}, false)
+	return err
 }
 
 // ReadAudit is as of [Broker.ReadAudit].

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -41,6 +42,8 @@ type GroupSummary struct {
 	Members      int    `json:"members"`
 	Partitions   int    `json:"partitions" doc:"with a committed offset"`
 	Lag          int64  `json:"lag_records" doc:"of all partitions whose leaders can be asked"`
+
+	Topics []string `json:"topics" doc:"of those partitions, in order; without what the caller may not describe"`
 }
 
 // GroupDescription is a group with its members and offsets.
@@ -144,6 +147,12 @@ func summaryOf(g group.Surveyed, positions []GroupPartition) GroupSummary {
 			out.Lag += *p.Lag
 		}
 	}
+	topics := map[string]bool{}
+	for _, o := range g.Offsets {
+		topics[o.Topic] = true
+	}
+	out.Topics = slices.AppendSeq([]string{}, maps.Keys(topics))
+	slices.Sort(out.Topics)
 	return out
 }
 
@@ -319,6 +328,54 @@ func (b *Broker) deleteGroup(ctx context.Context, id string) error {
 		return unknownGroup(id)
 	default:
 		return groupRefused(code, "group "+id+" was not deleted; try again")
+	}
+}
+
+// DeleteOffsets forgets what a group has committed of a topic that none of its members
+// subscribes to.
+func (b *Broker) DeleteOffsets(ctx context.Context, id, topic string) error {
+	if at, elsewhere := b.coordinatedElsewhere(offsetsTopic, group.Partition(id)); elsewhere {
+		_, err := askOwn[struct{}](ctx, b, at, peerDeleteOffsets, groupAsked{Group: id, Topic: topic})
+		return unaskedGroups(at, err, "offsets of group %s, which broker %d coordinates, may be deleted, or not", id, at)
+	}
+	return b.deleteOffsets(ctx, id, topic)
+}
+
+// deleteOffsets is DeleteOffsets for a group that is coordinated here.
+func (b *Broker) deleteOffsets(ctx context.Context, id, topic string) error {
+	d, err := b.describeGroup(ctx, id)
+	if err != nil {
+		return err
+	}
+	t := kmsg.NewOffsetDeleteRequestTopic()
+	t.Topic = topic
+	for _, p := range d.PartitionList {
+		if p.Topic == topic && p.Committed != nil {
+			t.Partitions = append(t.Partitions, kmsg.OffsetDeleteRequestTopicPartition{Partition: p.Partition})
+		}
+	}
+	if len(t.Partitions) == 0 {
+		return &GroupError{kerr.UnknownTopicOrPartition, fmt.Sprintf("group %s has committed nothing of topic %s", id, topic)}
+	}
+	q := kmsg.NewPtrOffsetDeleteRequest()
+	q.Group, q.Topics = id, append(q.Topics, t)
+	p, err := await(ctx, func(answer func(*kmsg.OffsetDeleteResponse)) { b.groups.OffsetDelete(ctx, q, answer) })
+	if err != nil {
+		return fmt.Errorf("delete offsets of group %s: %w; they may be deleted all the same", id, err)
+	}
+	code := p.ErrorCode
+	for _, t := range p.Topics {
+		for _, part := range t.Partitions {
+			code = cmp.Or(code, part.ErrorCode)
+		}
+	}
+	switch code {
+	case 0:
+		return nil
+	case kerr.GroupSubscribedToTopic.Code:
+		return &GroupError{kerr.GroupSubscribedToTopic, fmt.Sprintf("a member of group %s subscribes to topic %s, and would commit again: stop its consumers, and try again", id, topic)}
+	default:
+		return groupRefused(code, fmt.Sprintf("offsets of group %s in topic %s were not deleted, or not all; try again", id, topic))
 	}
 }
 

@@ -25,6 +25,7 @@ const partitionsAtOnce = 2000
 type groupAsked struct {
 	Group string       `json:"group"`
 	Reset *OffsetReset `json:"reset,omitempty"`
+	Topic string       `json:"topic,omitempty"`
 }
 
 // partitionAsked is a partition of a group, with what it has committed there.

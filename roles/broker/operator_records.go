@@ -66,6 +66,7 @@ func PartitionFor(key []byte, next, partitions int32) int32 {
 // Errors about the record or the partition are [*GroupError]; after another the record may be
 // there.
 func (b *Broker) SendRecord(ctx context.Context, r NewRecord) (*SentRecord, error) {
+	b.settle(ctx) // who asks may have made the topic
 	return askLeader(b.follower.image(), r.Topic, r.Partition, "be written to", func(at int32) (*SentRecord, error) {
 		if at == b.opt.NodeID {
 			return b.sendHere(ctx, r)
@@ -77,6 +78,7 @@ func (b *Broker) SendRecord(ctx context.Context, r NewRecord) (*SentRecord, erro
 // TrimRecords deletes records of a partition, wherever it is led, and returns its log start.
 // Errors about the request or the partition are [*GroupError].
 func (b *Broker) TrimRecords(ctx context.Context, q TrimRequest) (int64, error) {
+	b.settle(ctx)
 	return askLeader(b.follower.image(), q.Topic, q.Partition, "be trimmed", func(at int32) (int64, error) {
 		if at == b.opt.NodeID {
 			return b.trimHere(ctx, q)

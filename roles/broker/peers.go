@@ -48,6 +48,8 @@ const (
 	peerTold
 	peerOperatorSend
 	peerOperatorTrim
+	peerOperatorOffsets
+	peerDeleteOffsets
 	peerEnd // of these requests
 
 	firstOperatorRequest = peerHoldings

@@ -29,6 +29,7 @@ func TestBrokersTellOfTheirProcesses(t *testing.T) {
 				o.Tell = nil
 			}
 		})
+		c.settle() // until each is in service, by the metadata of all
 		want := func(from string, got []Told, silent int32) {
 			t.Helper()
 			for i, is := range got {

@@ -33,7 +33,9 @@ admin quotas set --user 0 producer_byte_rate=10MiB
 curl -sf -H "Authorization: Bearer $(cat "$token")" "$http/api/v1/openapi.json" >"$dir/openapi.json"
 python3 "$here/strangers.py" "$http" "$dir/openapi.json"
 cd "$dir" # it writes what it finds to where it runs
+# It waits for the end of answers, which streams do not have.
 SCHEMATHESIS_HOOKS=$here/hooks.py "$st" --config-file "$here/schemathesis.toml" run "$http/api/v1/openapi.json" \
+	--exclude-path-regex '/(events|stream|tail)$' \
 	-H "Authorization: Bearer $(cat "$token")" --seed "${TEST_SEED:-1}" --no-color >"$dir/said" 2>&1 || {
 	cat "$dir/said"
 	exit 1

@@ -7,8 +7,6 @@ export default function ({ check }) {
     await visit.page.getByRole('heading', { name: 'rustmq: the admin API', level: 1 }).waitFor();
     assert.match(visit.answer.headers()['content-security-policy'], /default-src 'none'/);
     await accessible(visit, 'light');
-    await visit.page.emulateMedia({ colorScheme: 'dark' });
-    await accessible(visit, 'dark');
     await fits(visit);
   });
 }

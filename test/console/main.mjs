@@ -7,6 +7,7 @@
 // ONLY=text runs the tests whose name has it; SCREENSHOTS=1 makes docs/images/console-*.png.
 import { after, describe, test } from 'node:test';
 import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Browser } from './browser.mjs';
 import { Cluster } from './cluster.mjs';
 import { fill } from './data.mjs';
@@ -41,11 +42,11 @@ function check(name, path, options, body) {
   if (!name.includes(only)) return;
   test(name, async () => {
     const { user = 'root', session = user && (await sessionOf(user)), at = cluster } = options;
-    await browser.visit(at, path, { ...options, session, name }, body);
+    await browser.visit(typeof at === 'function' ? await at() : at, path, { ...options, session, name }, body);
   });
 }
 
-const suite = { check, cluster, browser, sessionOf, bin: rustmq, root: resolve(import.meta.dirname ?? '.', '../..') };
+const suite = { check, cluster, browser, sessionOf, bin: rustmq, root: fileURLToPath(new URL('../..', import.meta.url)) };
 
 after(async () => {
   await browser.close();
@@ -54,8 +55,8 @@ after(async () => {
 });
 
 // Side by side: each has names of its own. What disturbs the others comes behind them.
-const together = ['./shell.mjs', './session.mjs', './docs.mjs', './security.mjs', './hostile.mjs', './nodes.mjs'];
-const alone = ['./drains.mjs'];
+const together = ['./shell.mjs', './session.mjs', './docs.mjs', './security.mjs', './hostile.mjs', './nodes.mjs', './topics.mjs', './shots.mjs'];
+const alone = ['./drains.mjs', './many.mjs', './outages.mjs'];
 const load = (files) => Promise.all(files.map(async (file) => (await import(file)).default));
 const [beside, behind] = await Promise.all([load(together), load(alone)]);
 describe('pages', { concurrency: 4 }, () => { for (const add of beside) add(suite); });

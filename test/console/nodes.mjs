@@ -60,7 +60,7 @@ export default function ({ check, cluster }) {
     await page.getByLabel(/Read every byte/).check();
     await page.getByRole('button', { name: 'Check', exact: true }).click();
     await page.getByText('All that the catalogue names is there.').waitFor();
-    await judged(visit);
+    await accessible(visit, 'what was found');
   });
 
   check('nodes: a snapshot is taken, and a controller is removed by its id alone', '/controllers', {}, async (visit) => {

@@ -25,7 +25,7 @@ export function draw(box: HTMLElement, { names, format, height }: PlotOptions) {
         cursor: { points: { size: 6 }, drag: { x: false, y: false } },
         scales: { x: { time: true }, y: { range: (_, least, most) => [Math.min(0, least), most > 0 ? most * 1.05 : 1] } },
         axes: [
-          { ...axis, size: 28 },
+          { ...axis, size: 28, space: 70, values: (_, splits) => splits.map((t) => new Date(t * 1000).toLocaleTimeString("sv-SE", { hour: "2-digit", minute: "2-digit" })) },
           { ...axis, size: 72, values: (_, splits) => splits.map((n) => format(n)) },
         ],
         series: [{}, ...names.map((name, i) => ({ label: name, stroke: colour(`--tone-${(i % 6) + 1}`), width: 1.5, spanGaps: false, points: { show: false } }))],

@@ -26,7 +26,7 @@ export default function OverviewPage() {
     );
   }
   return (
-    <Page title="Overview" sub={overview && `${count(overview.brokers)} ${overview.brokers === 1 ? "broker" : "brokers"} in service, ${count(overview.topics)} topics, ${count(overview.partitions)} partitions`}>
+    <Page title="Overview" sub={overview && `${count(overview.brokers)} ${overview.brokers === 1 ? "broker" : "brokers"} in service, ${count(overview.topics)} ${overview.topics === 1 ? "topic" : "topics"}, ${count(overview.partitions)} ${overview.partitions === 1 ? "partition" : "partitions"}`}>
       {state === "lost" && error && <ProblemView error={error} />}
       {overview ? <Standing overview={overview} /> : state !== "lost" && <Loading what="Asking the cluster" />}
     </Page>
@@ -47,10 +47,10 @@ function Standing({ overview }: { overview: Overview }) {
           Without {silent.map((s) => `broker ${s.broker}`).join(", ")}: {silent[0]?.why}
         </p>
       )}
-      <div class="cards">
+      <div class="cards figures">
         <Figure name="Produced" value={rate(f["produced_bytes"], "bytes")} more={`${rate(f["produced_records"])} records`} />
         <Figure name="Consumed" value={rate(f["fetched_bytes"], "bytes")} more={`${rate(f["requests"])} requests of all kinds`} />
-        <Figure name="Produce, 99 of 100 within" value={duration(f["produce_p99"])} more={`half within ${duration(f["produce_p50"])}, 999 of 1000 within ${duration(f["produce_p999"])}`} />
+        <Figure name="Produce, 99 of 100 within" value={duration(f["produce_p99"])} more={f["produce_p99"] === null ? "nothing was produced in these seconds" : `half within ${duration(f["produce_p50"])}, 999 of 1000 within ${duration(f["produce_p999"])}`} />
         <Figure name="Connections" value={count(f["connections"])} more={`${bytes(f["waiting_bytes"])} wait for their upload`} />
       </div>
       <div class="cards wide">
@@ -64,7 +64,7 @@ function Standing({ overview }: { overview: Overview }) {
           />
           <KeyValue
             items={[
-              ["Log on disk", <>{bytes(f["log_bytes"])} of all replicas, {bytes(f["memory_bytes"])} of it in memory too</>],
+              ["Log on disk", <>{bytes(f["log_bytes"])} of all replicas; {bytes(f["memory_bytes"])} of memory hold its tail</>],
               ["Bucket", <>{bytes(f["bucket_bytes"])} of records that are kept</>],
               ["Not uploaded", bytes(f["waiting_bytes"])],
             ]}

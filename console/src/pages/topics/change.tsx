@@ -1,0 +1,91 @@
+// What is done with a whole topic: more partitions, records deleted, the topic deleted.
+import { useState } from "preact/hooks";
+import { del, post } from "../../api";
+import { count } from "../../format";
+import { useAction } from "../../hooks";
+import { navigate } from "../../router";
+import type { DeletedRecords, Topic } from "../../types";
+import { Button, Confirm, Dialog, Field, Form, ProblemView, Select, notify } from "../../ui";
+import { topicURL } from "./paths";
+
+interface ChangeProps {
+  topic: Topic;
+  onClose: () => void;
+  onDone: () => void;
+}
+
+export function AddPartitions({ topic, onClose, onDone }: ChangeProps) {
+  const [total, setTotal] = useState(String(topic.partitions + 1));
+  const more = Number(total) - topic.partitions;
+  const { go, busy, error } = useAction(async () => {
+    await post(`${topicURL(topic.name)}/partitions`, { total: Number(total) });
+    notify(`Topic ${topic.name} has ${total} partitions.`);
+    onDone();
+    onClose();
+  });
+  return (
+    <Dialog title="Add partitions" onClose={onClose}>
+      <Form onSubmit={() => more > 0 && go()}>
+        <p>
+          A topic cannot have fewer partitions again. Records with a key that come from now on may go to another partition than those before them with the same key: what is in order by key within a partition is not, across this change.
+        </p>
+        <Field label="Partitions afterwards" type="number" min={topic.partitions + 1} value={total} onInput={setTotal} autoFocus hint={`${count(topic.partitions)} now.`} error={more > 0 ? undefined : `More than ${topic.partitions}.`} />
+        <ProblemView error={error} />
+        <div class="dialog-foot">
+          <Button onClick={onClose}>Cancel</Button>
+          <Button type="submit" kind="primary" busy={busy} disabled={!(more > 0)}>
+            Add {more > 0 ? count(more) : ""}
+          </Button>
+        </div>
+      </Form>
+    </Dialog>
+  );
+}
+
+export function DeleteRecords({ topic, onClose, onDone }: ChangeProps) {
+  const [which, setWhich] = useState("all");
+  const [before, setBefore] = useState("");
+  const list = topic.partition_list ?? [];
+  const of = list.filter((p) => which === "all" || String(p.partition) === which);
+  const one = of.length === 1 ? of[0] : undefined;
+  const offset = which === "all" || before === "" ? -1 : Number(before);
+  const wrong = offset >= 0 && one && (offset < one.log_start || offset > one.high_watermark) ? `There are offsets ${one.log_start} to ${one.high_watermark}.` : undefined;
+  const going = of.reduce((sum, p) => sum + Math.max(0, (offset < 0 ? p.high_watermark : Math.min(offset, p.high_watermark)) - p.log_start), 0);
+  const confirm = async () => {
+    const done = await post<DeletedRecords>(`${topicURL(topic.name)}/delete-records`, { partitions: of.map((p) => ({ partition: p.partition, before: offset })) });
+    const failed = (done.partitions ?? []).filter((p) => p.error);
+    if (failed.length > 0) notify(`Of ${failed.length} partitions nothing is known to be deleted: ${failed[0]?.error}`, "bad");
+    else notify(`Records of ${topic.name} are deleted.`);
+    onDone();
+  };
+  return (
+    <Confirm title="Delete records" action={`Delete ${count(going)} offsets`} typed={topic.name} onClose={onClose} onConfirm={confirm}>
+      <p>The log start moves up, for good: records before it are gone for every consumer, also from the bucket. Topics that are only compacted refuse it.</p>
+      <Select label="Partition" value={which} onChange={setWhich} options={[{ value: "all", label: "all, with all their records" }, ...list.map((p) => ({ value: String(p.partition), label: `${p.partition}: offsets ${p.log_start} to ${p.high_watermark}` }))]} />
+      {which !== "all" && <Field label="Before offset" type="number" value={before} onInput={setBefore} error={wrong} hint="Empty: all records that there are." />}
+      <p>
+        So {count(going)} offsets of {count(of.length)} {of.length === 1 ? "partition" : "partitions"} go.
+      </p>
+    </Confirm>
+  );
+}
+
+export function DeleteTopic({ topic, onClose }: { topic: Topic; onClose: () => void }) {
+  return (
+    <Confirm
+      title="Delete the topic"
+      action="Delete the topic"
+      typed={topic.name}
+      onClose={onClose}
+      onConfirm={async () => {
+        await del(topicURL(topic.name));
+        notify(`Topic ${topic.name} is deleted.`);
+        navigate("/topics");
+      }}
+    >
+      <p>
+        {count(topic.partitions)} {topic.partitions === 1 ? "partition" : "partitions"} with {count(topic.records)} records go, also from the bucket, and nothing brings them back.
+      </p>
+    </Confirm>
+  );
+}

@@ -1,0 +1,45 @@
+package admin
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"rustmq.dev/rustmq/roles/broker"
+)
+
+// The lag of groups is remembered for an hour, of so many groups, and a look that saw nothing of a
+// group leaves a gap.
+func TestLagIsRemembered(t *testing.T) {
+	h := newLagHistory(nil)
+	now := time.Unix(1_700_000_000, 0)
+	look := func(groups ...broker.GroupSummary) {
+		h.note(now, groups)
+		now = now.Add(lagEvery)
+	}
+	look(broker.GroupSummary{Group: "a", Lag: 5})
+	look()
+	look(broker.GroupSummary{Group: "a", Lag: 7}, broker.GroupSummary{Group: "b"})
+	if got := h.points("a"); len(got) != 2 || got[0].Records != 5 || got[1].Records != 7 || got[1].Time.Sub(got[0].Time) != 2*lagEvery {
+		t.Errorf("%+v", got)
+	}
+	if got := h.points("nobody"); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+	for i := range 2 * lagPoints {
+		look(broker.GroupSummary{Group: "b", Lag: int64(i)})
+	}
+	if got := h.points("b"); len(got) != lagPoints || got[0].Records != lagPoints || got[lagPoints-1].Records != 2*lagPoints-1 {
+		t.Errorf("%d points, from %+v", len(got), got[0])
+	}
+	if len(h.of) != 1 {
+		t.Errorf("%d groups are remembered, one of which was gone for an hour", len(h.of))
+	}
+	var many []broker.GroupSummary
+	for i := range 2 * maxLagGroups {
+		many = append(many, broker.GroupSummary{Group: fmt.Sprint(i), Lag: 1})
+	}
+	if look(many...); len(h.of) != maxLagGroups || len(h.points("b")) == 0 {
+		t.Errorf("%d groups are remembered", len(h.of))
+	}
+}
