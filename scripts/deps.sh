@@ -133,7 +133,7 @@ console_sources() {
 }
 # Side by side: most of it waits for the network.
 pids=()
-for what in python_clients api_caller site_builder java_clients node_clients go_modules promtool_and_browser package_roots rust_crates; do
+for what in python_clients api_caller site_builder console_sources java_clients node_clients go_modules promtool_and_browser package_roots rust_crates; do
 	(set -e; "$what") & pids+=($!)
 done
 failed=0

@@ -14,7 +14,6 @@ from mkdocs.structure.files import File
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 WHOLE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
-ABSENT = ("deployment.md", "kubernetes.md", "console.md")
 
 
 def read(path):
@@ -43,7 +42,6 @@ def on_config(config):
         for name, pages in section.items() if isinstance(section, dict) else ():
             if name == "Inside":
                 pages[pages.index("design/index.md")] = {"Design records": ["design/index.md"] + ["design/" + r for r in records]}
-            pages[:] = [p for p in pages if p not in ABSENT or os.path.exists(os.path.join(ROOT, "docs", p))]
     return config
 
 
