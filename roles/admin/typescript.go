@@ -14,7 +14,7 @@ import (
 // document of the API.
 func TypeScript() string {
 	w := &typeWriter{schemas: registered().OpenAPI().Components.Schemas.Map()}
-	w.WriteString("// The bodies of /api/v1, made from the code that serves it by `make generate`.\n")
+	fmt.Fprintln(w, "// The bodies of /api/v1, made from the code that serves it by `make generate`.")
 	for _, name := range slices.Sorted(maps.Keys(w.schemas)) {
 		w.schema(name, w.schemas[name])
 	}
@@ -29,7 +29,7 @@ type typeWriter struct {
 var plainName = regexp.MustCompile(`^[A-Za-z_$][A-Za-z0-9_$]*$`)
 
 func (w *typeWriter) schema(name string, s *huma.Schema) {
-	w.WriteByte('\n')
+	fmt.Fprintln(w)
 	if s.Type != huma.TypeObject || s.AdditionalProperties != nil && s.AdditionalProperties != false {
 		fmt.Fprintf(w, "export type %s = %s;\n", name, w.kind(s))
 		return
@@ -49,7 +49,7 @@ func (w *typeWriter) schema(name string, s *huma.Schema) {
 		}
 		fmt.Fprintf(w, "  %s%s: %s;\n", key, optional, w.kind(p))
 	}
-	w.WriteString("}\n")
+	fmt.Fprintln(w, "}")
 }
 
 // kind is a type in TypeScript.
