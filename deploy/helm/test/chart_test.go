@@ -445,6 +445,22 @@ func TestOthersReachKafkaAndHTTPOnly(t *testing.T) {
 	}
 }
 
+// rollout.partition is a node's number; Kubernetes counts a StatefulSet's pods from its first.
+func TestThePartitionOfARolloutIsANode(t *testing.T) {
+	for _, values := range []string{"rollout: {partition: %d}\n", "rollout: {partition: %d}\nroles: separate\n"} {
+		for _, from := range []int32{0, 1, 3, 4, 101, 103} {
+			r := render(t, bucket+fmt.Sprintf(values, from))
+			for _, s := range r.sets {
+				for pod, id := range podsOf(s) {
+					if replaced := id-s.Spec.Ordinals.Start >= *s.Spec.UpdateStrategy.RollingUpdate.Partition; replaced != (id >= from) {
+						t.Errorf("from node %d on: %s is replaced: %v", from, pod, replaced)
+					}
+				}
+			}
+		}
+	}
+}
+
 // Whoever may reach HTTP, the pod of helm test may.
 func TestHelmTestReachesHTTP(t *testing.T) {
 	r := render(t, bucket+"networkPolicy: {httpFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}\n")
