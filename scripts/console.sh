@@ -2,8 +2,8 @@
 # The web console: installs what it is built of, builds it into console/dist, checks it.
 #
 #   scripts/console.sh          build it, or say what is missing
-#   scripts/console.sh maybe    build it where that can be done without the network, as make build
-#                               does; never fails
+#   scripts/console.sh maybe    build it where there is Node, and the network or what was installed
+#                               before, as make build does; never fails, and waits a minute at most
 #   scripts/console.sh deps     install what it is built of (needs the network the first time)
 #   scripts/console.sh check    types and, twice, the same bytes
 set -euo pipefail
@@ -14,10 +14,10 @@ has_node() { command -v node >/dev/null 2>&1 && [ "$(node -p 'process.versions.n
 # What is installed, by the lock file that it was installed by.
 installed() { cmp -s package-lock.json node_modules/.rustmq-lock; }
 
-deps() {
+# Half an installation is none, also where a failure does not end the script (in a condition).
+deps() { # [COMMAND...] by which npm is run
 	installed && return
-	npm ci --ignore-scripts --no-audit --no-fund --silent
-	cp package-lock.json node_modules/.rustmq-lock
+	"$@" npm ci --ignore-scripts --no-audit --no-fund --silent && cp package-lock.json node_modules/.rustmq-lock
 }
 
 # What dist/ was built of.
@@ -27,9 +27,12 @@ build() {
 	local now
 	now=$(sources)
 	[ -f dist/index.html ] && [ "$(cat dist/.built 2>/dev/null)" = "$now" ] && return
-	node build.mjs
-	echo "$now" >dist/.built
+	node build.mjs && echo "$now" >dist/.built
 }
+
+# By itself npm tries three times, for more than a minute without a network, and for a quarter of an
+# hour where nobody answers.
+hasty() { deps env npm_config_fetch_retries=0 npm_config_fetch_timeout=10000 timeout 60; }
 
 case "${1:-build}" in
 build)
@@ -40,7 +43,7 @@ build)
 maybe)
 	if ! has_node; then
 		echo "console: no Node 20 on PATH, so that the binary has a page that says how to get the console (make console)"
-	elif ! installed && ! (deps) 2>/dev/null; then
+	elif ! installed && ! (hasty) 2>/dev/null; then
 		echo "console: what it is built of could not be installed (npm ci in console/), so that the binary has a page that says how to get it (make console)"
 	elif ! (build); then
 		echo "console: it does not build; make console says why"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes what is released, for the kind of machine that it runs on: a tar.gz, a Debian package,
 # what went into them (a bill of materials), and the checksums of all. The same sources, Go,
-# gcc and binutils give the same bytes, in any folder, of any user, at any time.
+# gcc and binutils give the same bytes on one machine, in any folder, of any user, at any time.
 #   scripts/release.sh VERSION [DIR]             all of it, into DIR (build/release)
 #   scripts/release.sh binary VERSION FILE       the executable alone
 #   scripts/release.sh licences FILE             what those who wrote its parts ask to be told
@@ -43,6 +43,7 @@ licences() { # FILE
 				find "$dir" -maxdepth 1 -type f \( -iname 'licen[sc]e*' -o -iname 'copying*' -o -iname 'notice*' \) | sort |
 					while read -r file; do printf '\n'; cat "$file"; done
 			done
+		[ ! -f "$root/console/dist/licences.txt" ] || { printf '\n==== The console\n\n'; cat "$root/console/dist/licences.txt"; }
 	} >"$1"
 }
 pack() ( # VERSION BINARY DIR

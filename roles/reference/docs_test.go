@@ -37,8 +37,9 @@ func pages(t *testing.T) map[string]string {
 }
 
 // calls are what a page has of a person write: from the word rustmq to where the shell, or
-// the page, goes on with something else.
-var calls = regexp.MustCompile("(?m)(?:^|[\\s`(/])rustmq ((?:[a-z][a-z-]*|--?[a-z])(?:[^`|;&\n\\\\]|\\\\\n)*)")
+// the page, goes on with something else. Of paths that end so, those of the executable: the
+// chart's are helm's to read.
+var calls = regexp.MustCompile("(?m)(?:^|[\\s`(]|bin/)rustmq ((?:[a-z][a-z-]*|--?[a-z])(?:[^`|;&\n\\\\]|\\\\\n)*)")
 
 // TestDocsNameCommandsThatExist looks up each command line of the docs, and each flag in it.
 func TestDocsNameCommandsThatExist(t *testing.T) {

@@ -3,10 +3,10 @@
 Usage: pages.py [SITE]. Of every Markdown file that git knows: links to files and headings, with
 anchors as GitHub and the site make them, and the form of links elsewhere, which are not followed.
 Of every other file: the pages of docs/ that it names, with their headings. Of docs/architecture.md:
-the rooms, files and tests that it names. Of docs/design/index.md: that it has every record, by its
-title. Of docs/clients.md: the versions that the suites have pinned. With SITE, the directory of the
-built site: that every link and anchor of its HTML leads somewhere, and that nothing is fetched from
-elsewhere.
+the rooms, files and tests that it names. Of docs/index.md: that it leads to every page. Of
+docs/design/index.md: that it has every record, by its title. Of docs/clients.md: the versions that
+the suites have pinned. With SITE, the directory of the built site: that every link and anchor of its
+HTML leads somewhere, and that nothing is fetched from elsewhere.
 """
 
 import html.parser
@@ -111,6 +111,9 @@ for name in files:
     if name.endswith("_test.go"):
         defined |= set(re.findall(r"^func (Test\w+)\(", text_of(name), re.M))
 problems += [f"docs/architecture.md names {test}, which is no test" for test in sorted(tests - defined)]
+
+start = text_of("docs/index.md")
+problems += [f"docs/index.md leads to every page, and not to {name}" for name in files if re.fullmatch(r"docs/(reference/)?[\w-]+\.md", name) and name != "docs/index.md" and f"({name[5:]}" not in start]
 
 index = text_of("docs/design/index.md")
 for name in files:

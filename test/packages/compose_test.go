@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -131,6 +132,7 @@ func runCompose(t *testing.T, r *rig, built *image) {
 		return out(t, cmd)
 	}
 	const api = "http://127.0.0.1:9642"
+	checkConsole(t, api)
 	rustmq("", "admin", "--url", api, "topics", "create", "orders", "--partitions", "6")
 	rustmq("", "admin", "--url", api, "storage", "probe")
 	var records strings.Builder
@@ -165,6 +167,32 @@ func runCompose(t *testing.T, r *rig, built *image) {
 	s.checkPrometheus(t)
 	for _, c := range nodes {
 		must(t, syscall.Kill(c.pid, syscall.SIGKILL)) // nothing is asked of their end
+	}
+}
+
+// checkConsole holds that the console is in the executable, with all that its page loads, and
+// not the page that stands in its place.
+func checkConsole(t *testing.T, api string) {
+	t.Helper()
+	get := func(path string) string {
+		t.Helper()
+		response, err := http.Get(api + path)
+		must(t, err)
+		defer response.Body.Close()
+		raw, err := io.ReadAll(response.Body)
+		must(t, err)
+		if response.StatusCode != http.StatusOK || len(raw) == 0 {
+			t.Errorf("the console's %s: %s, %d bytes", path, response.Status, len(raw))
+		}
+		return string(raw)
+	}
+	page := get("/")
+	loaded := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(page, -1)
+	if len(loaded) < 2 {
+		t.Errorf("the console is not in the image:\n%s", page)
+	}
+	for _, of := range loaded {
+		get(of[1])
 	}
 }
 

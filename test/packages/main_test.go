@@ -22,17 +22,24 @@ import (
 // inNamespaces in the environment says that the process has those of its own.
 const inNamespaces = "PACKAGES_NAMESPACES"
 
-// TestMain runs the tests in a mount and a network namespace of their own: however they end,
-// mounts, bridges and addresses end with them.
+// TestMain runs the tests in namespaces of their own, of mounts, of the network and of processes:
+// however they end, what they have started and mounted ends with them.
 func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 || os.Getenv(inNamespaces) != "" {
+	if os.Getenv(inNamespaces) != "" {
+		if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+			fmt.Fprintln(os.Stderr, "mount /proc:", err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	}
+	if os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}
 	runtime.LockOSThread() // Pdeathsig goes by the thread
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inNamespaces+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	err := cmd.Run()
 	if exit, is := errors.AsType[*exec.ExitError](err); is {
 		os.Exit(max(1, exit.ExitCode()))

@@ -218,6 +218,12 @@ func checkRelease(t *testing.T, r release) {
 			}
 		}
 	}
+	licences := filepath.Join(strings.TrimSuffix(filepath.Base(r.file(t, ".tar.gz")), ".tar.gz"), "THIRD-PARTY-LICENCES")
+	for _, part := range []string{"==== Go\n", "github.com/bytecodealliance/wasmtime-go/", "preact ", "uplot "} {
+		if !strings.Contains(out(t, exec.Command("tar", "-xOf", r.file(t, ".tar.gz"), licences)), part) {
+			t.Errorf("the licences lack %q", part)
+		}
+	}
 	bill := read(t, r.file(t, ".cdx.json"))
 	for _, part := range []string{`"pkg:golang/rustmq.dev/rustmq@` + version + `"`, `"pkg:golang/github.com/bytecodealliance/wasmtime-go/`, `"pkg:golang/std@go1.`, sum(t, r.binary)} {
 		if !strings.Contains(bill, part) {

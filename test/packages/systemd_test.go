@@ -59,7 +59,7 @@ func bootMachine(t *testing.T, r *rig) *machine {
 	must(t, os.WriteFile(filepath.Join(m.root, "etc/machine-id"), nil, 0o644))
 	devices(t, m.root)
 	// Groups of its own, so that it finds none of the host's and leaves none behind.
-	group := "rustmq-packages-" + strconv.Itoa(os.Getpid())
+	group := "rustmq-" + filepath.Base(filepath.Dir(r.work)) // the process has the number 1
 	var groups []string
 	for _, hierarchy := range []string{"/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
 		if _, err := os.Stat(filepath.Join(hierarchy, "cgroup.procs")); err == nil {

@@ -1,3 +1,3 @@
-// Package scripts holds tests of what scripts/ decides: which seed a run has, and what its
-// last lines say of what failed.
+// Package scripts holds tests of what scripts/ decides: which seed a run has, what its
+// last lines say of what failed, and when the console is built.
 package scripts

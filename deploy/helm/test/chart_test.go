@@ -14,6 +14,7 @@ import (
 
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	"helm.sh/helm/v4/pkg/strvals"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -221,22 +222,20 @@ func (r *rendered) fitsVolumes(t *testing.T, s *appsv1.StatefulSet) {
 	certs := mounted["/etc/rustmq/certs"]
 	for pod := range podsOf(s) {
 		for _, file := range regexp.MustCompile(`"/etc/rustmq/certs/([^"]+)"`).FindAllStringSubmatch(r.files()[pod], -1) {
-			if certs.Projected != nil && !r.projected(certs.Projected, file[1]) {
-				t.Errorf("%s wants %s", pod, file[1])
-			}
-			if certs.Projected == nil && certs.Secret == nil {
+			if certs.Projected == nil || !r.projected(certs.Projected, file[1]) {
 				t.Errorf("%s wants %s, and no volume has it", pod, file[1])
 			}
 		}
 	}
 }
 
-// projected tells whether a file is in a volume, from a Secret that a Certificate makes.
+// projected tells whether a file is in a volume, from a Secret that a Certificate makes, or by
+// its name from that of tls.secretName.
 func (r *rendered) projected(v *corev1.ProjectedVolumeSource, file string) bool {
 	for _, source := range v.Sources {
 		made := slices.ContainsFunc(r.certificates, func(c *Certificate) bool { return c.Spec.SecretName == source.Secret.Name })
 		for _, item := range source.Secret.Items {
-			if item.Path == file && made && slices.Contains([]string{"tls.crt", "tls.key", "ca.crt"}, item.Key) {
+			if item.Path == file && (made && slices.Contains([]string{"tls.crt", "tls.key", "ca.crt"}, item.Key) || !made && item.Key == file) {
 				return true
 			}
 		}
@@ -443,6 +442,83 @@ func TestOthersReachKafkaAndHTTPOnly(t *testing.T) {
 	}
 	if got := r.policies[0].Spec.Ingress[1].From; len(got) != 1 || got[0].NamespaceSelector == nil {
 		t.Errorf("clients come from %v", got)
+	}
+}
+
+// rollout.partition is a node's number; Kubernetes counts a StatefulSet's pods from its first.
+func TestThePartitionOfARolloutIsANode(t *testing.T) {
+	for _, values := range []string{"rollout: {partition: %d}\n", "rollout: {partition: %d}\nroles: separate\n"} {
+		for _, from := range []int32{0, 1, 3, 4, 101, 103} {
+			r := render(t, bucket+fmt.Sprintf(values, from))
+			for _, s := range r.sets {
+				for pod, id := range podsOf(s) {
+					if replaced := id-s.Spec.Ordinals.Start >= *s.Spec.UpdateStrategy.RollingUpdate.Partition; replaced != (id >= from) {
+						t.Errorf("from node %d on: %s is replaced: %v", from, pod, replaced)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Whoever may reach HTTP, the pod of helm test may.
+func TestHelmTestReachesHTTP(t *testing.T) {
+	r := render(t, bucket+"networkPolicy: {httpFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}\n")
+	for _, rule := range r.policies[0].Spec.Ingress {
+		for _, from := range rule.From {
+			for _, p := range rule.Ports {
+				if from.NamespaceSelector == nil && from.PodSelector != nil && selects(t, from.PodSelector.MatchLabels, r.pods[0].Labels) && p.Port.IntValue() == 9642 {
+					return
+				}
+			}
+		}
+	}
+	t.Errorf("a pod with %v reaches nobody: %+v", r.pods[0].Labels, r.policies[0].Spec.Ingress)
+}
+
+// Who gets into a broker's container has no controller's key.
+func TestBrokersHaveNoKeyOfAController(t *testing.T) {
+	for _, tls := range []string{"", "tls: {mode: secret, secretName: certs}\n"} {
+		r := render(t, bucket+"roles: separate\n"+tls)
+		for _, s := range r.sets {
+			for _, v := range s.Spec.Template.Spec.Volumes {
+				if v.Secret != nil && len(v.Secret.Items) == 0 {
+					t.Errorf("%s has all of Secret %s", s.Name, v.Secret.SecretName)
+				}
+				if v.Projected == nil {
+					continue
+				}
+				for _, source := range v.Projected.Sources {
+					for _, item := range source.Secret.Items {
+						var id int
+						if _, err := fmt.Sscanf(item.Path, "node-%d.key", &id); err == nil && (id <= 100) == strings.HasSuffix(s.Name, "-broker") {
+							t.Errorf("%s has %s", s.Name, item.Path)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// What the docs say to install names an image that somebody has made: the chart's own tag is none.
+func TestDocsInstallAnImage(t *testing.T) {
+	for _, file := range []string{"../../../docs/kubernetes.md", filepath.Join(chartDir, "README.md")} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		command := regexp.MustCompile(`(?m)^helm install (?:[^\n]*\\\n)*[^\n]*$`).FindString(string(raw))
+		values := map[string]any{}
+		for _, set := range regexp.MustCompile(`--set ([^ \n]+)`).FindAllStringSubmatch(command, -1) {
+			if err := strvals.ParseInto(strings.ReplaceAll(set[1], "'", ""), values); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := render(t, marshal(t, values))
+		if image := r.sets[0].Spec.Template.Spec.Containers[0].Image; !regexp.MustCompile(`^[a-z.]+\.[a-z]+/rustmq:[0-9.]+$`).MatchString(image) {
+			t.Errorf("%s installs %q: %s", file, image, command)
+		}
 	}
 }
 
