@@ -16,11 +16,15 @@ export interface DialogProps {
 // Dialog is open for as long as it is shown; the focus goes back to where it was.
 export function Dialog({ title, onClose, actions, wide, children }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
+  const gone = useRef(false);
   const id = useId();
   useEffect(() => {
     const before = document.activeElement;
-    ref.current?.showModal();
+    const is = ref.current;
+    is?.showModal();
     return () => {
+      gone.current = true; // that it closes now is no news
+      is?.close(); // what is behind an open one takes no focus
       if (before instanceof HTMLElement && before.isConnected) before.focus();
     };
   }, []);
@@ -33,7 +37,7 @@ export function Dialog({ title, onClose, actions, wide, children }: DialogProps)
         e.preventDefault();
         onClose();
       }}
-      onClose={onClose}
+      onClose={() => gone.current || onClose()}
     >
       <header class="dialog-head">
         <h2 id={id}>{title}</h2>
@@ -53,18 +57,19 @@ export interface ConfirmProps {
   danger?: boolean;
   wide?: boolean;
   typed?: string; // what has to be written before it is done, of what destroys
+  wrong?: boolean; // what is asked for in the dialog cannot be done
   onConfirm: () => Promise<void>; // the dialog closes after it, or shows what went wrong
   onClose: () => void;
   children?: ComponentChildren; // what will happen
 }
 
-export function Confirm({ title, action, danger, wide, typed, onConfirm, onClose, children }: ConfirmProps) {
+export function Confirm({ title, action, danger, wide, typed, wrong, onConfirm, onClose, children }: ConfirmProps) {
   const [text, setText] = useState("");
   const { go, busy, error } = useAction(async () => {
     await onConfirm();
     onClose();
   });
-  const ready = typed === undefined || text === typed;
+  const ready = !wrong && (typed === undefined || text === typed);
   return (
     <Dialog title={title} wide={wide} onClose={onClose}>
       <Form onSubmit={() => ready && !busy && go()}>

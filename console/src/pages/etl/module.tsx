@@ -118,7 +118,9 @@ interface ChangeProps {
   onDone: () => void;
 }
 
-function ChangeDialog({ asks, module: m, tag, path, onClose, onDone }: ChangeProps) {
+// ChangeDialog is about the module as it was when one asked: what has become of it since refuses the change.
+function ChangeDialog({ asks, path, onClose, onDone, ...now }: ChangeProps) {
+  const [{ module: m, tag }] = useState(now);
   const versions = m.versions ?? [];
   const others = versions.filter((v) => v.number !== m.active);
   const first = { enable: asks.version ?? m.stands ?? others.at(-1)?.number, rollback: m.previous || others.at(-1)?.number, delete: asks.version, disable: undefined }[asks.change];
