@@ -16,15 +16,11 @@ export interface DialogProps {
 // Dialog is open for as long as it is shown; the focus goes back to where it was.
 export function Dialog({ title, onClose, actions, wide, children }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
-  const gone = useRef(false);
   const id = useId();
   useEffect(() => {
     const before = document.activeElement;
-    const is = ref.current;
-    is?.showModal();
+    ref.current?.showModal();
     return () => {
-      gone.current = true; // that it closes now is no news
-      is?.close(); // what is behind an open one takes no focus
       if (before instanceof HTMLElement && before.isConnected) before.focus();
     };
   }, []);
@@ -37,7 +33,7 @@ export function Dialog({ title, onClose, actions, wide, children }: DialogProps)
         e.preventDefault();
         onClose();
       }}
-      onClose={() => gone.current || onClose()}
+      onClose={onClose}
     >
       <header class="dialog-head">
         <h2 id={id}>{title}</h2>
