@@ -85,13 +85,14 @@ async function call<T>(method: string, path: string, query: Query | undefined, b
   if (method !== "GET" && csrfToken() !== "") headers["X-CSRF-Token"] = csrfToken();
   if (options.ifMatch) headers["If-Match"] = options.ifMatch;
   let answer: Response;
+  let text: string;
   try {
     answer = await fetch(withQuery(path, query), { method, headers, body: sent, signal: options.signal, credentials: "same-origin", redirect: "error", cache: "no-store" });
+    text = await answer.text();
   } catch (why) {
     if (why instanceof DOMException && why.name === "AbortError") throw why;
     throw new Problem(0, "No answer", "The server does not answer: the connection is lost, or the process has stopped. What was asked may have been done.");
   }
-  const text = await answer.text();
   if (!answer.ok) {
     const problem = problemOf(answer.status, text);
     if (answer.status === 401 && !(method === "POST" && path === "/api/v1/session")) ended(problem.detail);

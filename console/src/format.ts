@@ -85,6 +85,19 @@ function dateOf(at: string | number | Date | null | undefined): Date | null {
   return Number.isNaN(d.getTime()) || d.getUTCFullYear() < 1971 ? null : d; // Go's zero time is in the year 1
 }
 
+// toLocal is a time as an input of type datetime-local has it; fromLocal the way back.
+export function toLocal(rfc3339: string): string {
+  const at = new Date(rfc3339);
+  if (rfc3339 === "" || Number.isNaN(at.getTime())) return "";
+  const two = (n: number) => String(n).padStart(2, "0");
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}`;
+}
+
+export function fromLocal(local: string): string {
+  const at = new Date(local);
+  return local === "" || Number.isNaN(at.getTime()) ? "" : at.toISOString();
+}
+
 export function dollars(n: number | null | undefined): string {
   if (n === undefined || n === null || !Number.isFinite(n)) return "–";
   return "$" + n.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: Math.abs(n) < 0.1 ? 4 : 2 });

@@ -1,6 +1,6 @@
 // How pages follow the server: what they read and read again, streams, and what the user may do.
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { asProblem, get, post, withQuery, type Problem, type Query } from "./api";
+import { Problem, asProblem, get, post, withQuery, type Query } from "./api";
 import { session } from "./session";
 import { useStore } from "./store";
 
@@ -123,6 +123,9 @@ export interface StreamOptions {
   // browser itself connects again.
   resume?: (id: string) => string;
   events?: string[]; // types that are listened to, beside "message"
+  // silence is how many seconds at most lie between two events: after more the connection is lost,
+  // whatever the browser thinks of it.
+  silence?: number;
 }
 
 const retries = [1, 2, 4, 8, 15]; // seconds between tries to connect
@@ -146,7 +149,19 @@ export function useStream<T>(path: string | null, onEvent: (event: StreamEvent<T
     let tries = 0;
     let lastID = "";
     let gone = false;
+    let quiet: ReturnType<typeof setTimeout> | undefined;
+    const heard = () => {
+      clearTimeout(quiet);
+      const { silence } = latest.current.options;
+      if (!silence) return;
+      quiet = setTimeout(() => {
+        close();
+        setState("lost");
+        again();
+      }, silence * 1000);
+    };
     const take = (e: MessageEvent<string>) => {
+      heard();
       lastID = e.lastEventId || lastID;
       let data: T;
       try {
@@ -160,9 +175,11 @@ export function useStream<T>(path: string | null, onEvent: (event: StreamEvent<T
       source?.close();
       source = undefined;
       clearTimeout(timer);
+      clearTimeout(quiet);
     };
     const open = () => {
-      if (document.hidden || gone) return;
+      if (document.hidden || gone || source) return;
+      heard();
       const resume = latest.current.options.resume;
       source = new EventSource(lastID !== "" && resume ? resume(lastID) : path);
       source.onopen = () => {
@@ -176,7 +193,7 @@ export function useStream<T>(path: string | null, onEvent: (event: StreamEvent<T
         const why = endOf(e.data); // the server says why it ends the stream
         close();
         setState("lost");
-        setError(asProblem(new Error(why.reason)));
+        setError(new Problem(0, "The server ended the stream", why.reason));
         if (why.again) again();
         else void get("/api/v1/session").catch(() => undefined); // a session that is over brings the login up
       }) as EventListener);

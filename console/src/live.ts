@@ -16,12 +16,13 @@ export interface Live {
 export const live = store<Live>({ state: "off", error: undefined, overview: undefined, allowed: undefined });
 
 const call = "GET /api/v1/events";
+const silence = 15; // seconds; an overview comes every two
 
 // useLive keeps the store of it; the shell alone calls it.
 export function useLive(): void {
   const may = useMay([call])[call] ?? false;
   const allowed = mayKnown(call) ? may : undefined;
-  const { state, error } = useStream<Overview>(allowed ? "/api/v1/events" : null, (e) => live.set({ ...live.get(), overview: e.data }), { events: ["overview"] });
+  const { state, error } = useStream<Overview>(allowed ? "/api/v1/events" : null, (e) => live.set({ ...live.get(), overview: e.data }), { events: ["overview"], silence });
   useEffect(() => live.set({ ...live.get(), state, error, allowed }), [state, error, allowed]);
   useEffect(() => () => live.set({ state: "off", error: undefined, overview: undefined, allowed: undefined }), []);
 }

@@ -13,6 +13,7 @@ import { setTheme, theme, type Theme } from "./theme";
 import { Button } from "./ui/form";
 import { Page } from "./ui/page";
 import { Badge, Empty, Loading, ProblemView } from "./ui/show";
+import { notify } from "./ui/toast";
 
 export function Shell() {
   const { path } = usePlace();
@@ -53,6 +54,7 @@ export function Shell() {
               );
             })}
         </ul>
+        <p class="zone">Times are of {Intl.DateTimeFormat().resolvedOptions().timeZone}.</p>
       </nav>
       <main id="main" tabIndex={-1}>
         <Routed path={path} />
@@ -150,10 +152,12 @@ function User() {
   const leave = async () => {
     try {
       await del("/api/v1/session");
-    } catch {
-      // a session that is over is over
+      session.set({ kind: "out", why: "" });
+    } catch (thrown) {
+      const why = asProblem(thrown);
+      if (why.status === 401) return; // it was over, and the call has said so
+      notify(`You are logged in still: ${why.message}`, "bad"); // the cookie is the browser's to keep
     }
-    session.set({ kind: "out", why: "" });
   };
   return (
     <div class="user">

@@ -33,6 +33,7 @@ export class Cluster {
     this.net = `127.${1 + Math.floor(Math.random() * 250)}.${1 + Math.floor(Math.random() * 250)}`;
     this.nodes = new Map();
     mkdirSync(join(this.dir, 'home'));
+    process.on('exit', () => this.kill());
   }
 
   host(id) {
@@ -106,7 +107,7 @@ export class Cluster {
   // Ends all nodes at once, where nothing can be waited for.
   kill() {
     for (const node of this.nodes.values()) node.process.kill('SIGKILL');
-    rmSync(this.dir, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 }); // they may write still
   }
 
   async close() {

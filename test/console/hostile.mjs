@@ -42,6 +42,17 @@ export default function ({ check, cluster }) {
     await page.getByRole('cell').filter({ hasText: "<script>document.title='taken'</script>" }).waitFor();
   });
 
+  check('hostile: what no address can name is no link to something else', '/', {}, async (visit) => {
+    const { page } = visit;
+    for (const group of ['..', 'a b/%2F']) await cluster.consume('strange', '-g', group, '-n', '1');
+    await page.goto(`${visit.origin}/groups`);
+    await page.getByRole('rowheader', { name: '..', exact: true }).waitFor();
+    assert.equal(await page.getByRole('link', { name: '..', exact: true }).count(), 0);
+    await page.getByRole('link', { name: 'a b/%2F', exact: true }).click();
+    await page.getByRole('heading', { name: 'a b/%2F', level: 1 }).waitFor();
+    await page.getByRole('button', { name: 'Reset offsets' }).waitFor();
+  });
+
   check('hostile: an address is no code, and leads nowhere else', '/', { expects: [/answered (400|404|422)/, /status of (400|404|422)/] }, async (visit) => {
     const { page } = visit;
     for (const path of addresses) {

@@ -18,7 +18,6 @@ const only = process.env.ONLY ?? '';
 const begun = Date.now();
 const seconds = () => ((Date.now() - begun) / 1000).toFixed(1);
 const cluster = new Cluster(rustmq);
-process.on('exit', () => cluster.kill());
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
 const launching = Browser.launch(build);

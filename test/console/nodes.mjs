@@ -99,7 +99,7 @@ export default function ({ check, cluster }) {
     await judged(visit);
   });
 
-  check('nodes: a module from its deployment to its end', '/etl/deploy', {}, async (visit) => {
+  check('nodes: a module from its deployment to its end', '/etl/deploy', { expects: [/answered 412: POST .*\/disable/, /status of 412/] }, async (visit) => {
     const { page } = visit;
     const module = async () => (await cluster.call('GET', '/api/v1/etl/modules/seen')).body;
     const confirm = (name) => dialog(page).getByRole('button', { name, exact: true }).click();
@@ -115,6 +115,9 @@ export default function ({ check, cluster }) {
     await page.getByRole('button', { name: 'JSON' }).click();
     const text = await page.getByLabel('Spec').inputValue();
     assert.deepEqual(JSON.parse(text).topics, ['empty']);
+    await page.getByLabel('Spec').fill(text.replace('"inline"', '"inline", "fuel": 9007199254740993'));
+    await page.getByRole('button', { name: 'Deploy', exact: true }).click();
+    await page.getByText('A number of the spec is too large').waitFor(); // it would be another
     await page.getByLabel('Spec').fill(text.replace('"inline"', '"inline", "priority": 7'));
     await page.getByRole('button', { name: 'Deploy', exact: true }).click();
     await page.getByRole('heading', { name: 'seen' }).waitFor();
@@ -128,6 +131,14 @@ export default function ({ check, cluster }) {
     await dialog(page).getByLabel('Reason, for the history').fill('the second <i>is wrong</i>');
     await confirm('Roll back');
     await until('the first is active', async () => (await module()).active === 1);
+    await page.getByRole('button', { name: 'Disable…' }).click();
+    const seen = page.waitForResponse(async (r) => r.url().endsWith('/etl/modules/seen') && (await r.json()).active === 2);
+    await cluster.call('POST', '/api/v1/etl/modules/seen/enable', { version: 2 });
+    await seen;
+    await confirm('Disable');
+    await dialog(page).getByRole('alert').waitFor(); // it is about what was there when one asked
+    await page.keyboard.press('Escape');
+    await dialog(page).waitFor({ state: 'detached' });
     await page.getByRole('button', { name: 'Disable…' }).click();
     await confirm('Disable');
     await until('none is active', async () => (await module()).active === 0);

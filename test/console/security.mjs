@@ -150,6 +150,19 @@ export default function ({ check, cluster }) {
     await dialog(page).getByText(/^broken in 1/).waitFor();
   });
 
+  check('audit: one looks again', '/audit', {}, async ({ page }) => {
+    await page.getByRole('heading', { name: 'Events', level: 2 }).waitFor();
+    await page.waitForFunction(() => !document.querySelector('.loading'));
+    const made = page.getByRole('row').filter({ hasText: 'topic looked-for' });
+    assert.equal(await made.count(), 0);
+    await cluster.call('POST', '/api/v1/topics', { name: 'looked-for' });
+    await cluster.call('DELETE', '/api/v1/topics/looked-for');
+    await until('it is found', async () => {
+      await page.getByRole('button', { name: 'Look again' }).click();
+      return (await made.count()) > 0;
+    });
+  });
+
   check('config: a key is tried, set, changed by nobody else, and unset', '/config', {}, async (visit) => {
     const { page } = visit;
     const set = async () => ((await cluster.call('GET', '/api/v1/config')).body.set ?? []).find(({ key }) => key === 'operations.log_level');

@@ -67,6 +67,12 @@ export default function ({ check, cluster, sessionOf }) {
 
     await page.getByRole('button', { name: 'Delete records' }).click();
     await dialog(page).getByLabel('Name', { exact: true }).fill('made-here');
+    await dialog(page).getByLabel('Partition').selectOption('4');
+    for (const wrong of ['7', '-1', '1e', '1,000']) {
+      await dialog(page).getByLabel('Before offset').fill(wrong);
+      assert.equal(await dialog(page).getByRole('button', { name: /^Delete / }).isDisabled(), true, `${wrong} is no offset that there is`);
+    }
+    await dialog(page).getByLabel('Partition').selectOption('all');
     await dialog(page).getByRole('button', { name: /^Delete \d+ offsets?$/ }).click();
     await until('no records', async () => (await is()).partition_list.every((p) => p.log_start === p.high_watermark));
     await dialog(page).waitFor({ state: 'detached' });
@@ -98,6 +104,38 @@ export default function ({ check, cluster, sessionOf }) {
     assert.equal(await page.getByText('the first of them').count(), 1, 'nothing is shown twice');
   });
 
+  check('topics: a dialog gives the focus back', '/topics', {}, async ({ page }) => {
+    const create = page.getByRole('button', { name: 'Create a topic' });
+    await create.click();
+    for (const close of [() => page.keyboard.press('Escape'), () => dialog(page).getByRole('button', { name: 'Cancel' }).click()]) {
+      await dialog(page).waitFor();
+      await close();
+      await dialog(page).waitFor({ state: 'detached' });
+      assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Create a topic');
+      await page.keyboard.press('Enter');
+    }
+  });
+
+  check('topics: what many columns have is seen at once', '/topics/orders', {}, async (visit) => {
+    const { page } = visit;
+    for (const [path, name] of [['/topics/orders', 'partitions'], ['/brokers', 'brokers']]) {
+      await page.goto(visit.origin + path);
+      const region = page.getByRole('region', { name });
+      await region.getByRole('row').nth(2).waitFor();
+      await page.waitForFunction(() => !document.querySelector('.loading'));
+      const [wide, room] = await region.evaluate((e) => [e.scrollWidth, e.clientWidth]);
+      assert.ok(wide <= room, `${path}: ${wide} px in ${room}`);
+    }
+  });
+
+  check('topics: a time in the address means the same everywhere', '/topics/orders?tab=messages&from=time', {}, async ({ page }) => {
+    await page.getByLabel(/^Time/).fill('2018-01-31T08:58');
+    await page.getByRole('button', { name: 'Apply' }).click();
+    await page.waitForURL(/time=2018-01-31T08%3A58%3A00\.000Z/);
+    await page.getByRole('button', { name: 'Start' }).click();
+    await page.getByRole('button', { name: /^Record \d:0$/ }).first().waitFor(); // nothing is older
+  });
+
   check('topics: one looks from an offset', '/topics/orders?tab=messages&from=offset&offset=10&partition=0', {}, async ({ page }) => {
     await page.getByRole('button', { name: 'Start' }).click();
     await page.getByRole('button', { name: 'Record 0:10', exact: true }).click();
@@ -124,6 +162,19 @@ export default function ({ check, cluster, sessionOf }) {
     await dialog(page).getByRole('button', { name: 'Delete the group' }).click();
     await page.getByRole('heading', { name: 'Groups', level: 1 }).waitFor();
     await until('no group', async () => (await cluster.call('GET', '/api/v1/groups')).body.groups.every((g) => g.group !== 'resettable'));
+  });
+
+  check('groups: what was committed of a topic is forgotten, of another it is not', '/groups', {}, async (visit) => {
+    const { page } = visit;
+    for (const topic of ['orders', 'payments']) await cluster.consume(topic, '-g', 'forgetful', '-n', '10');
+    const topics = async () => [...new Set((await cluster.call('GET', '/api/v1/groups/forgetful')).body.partition_list.filter((p) => p.committed !== undefined).map((p) => p.topic))].sort();
+    await until('commits of both', async () => (await topics()).length === 2);
+    await page.goto(`${visit.origin}/groups/forgetful`);
+    await page.getByRole('button', { name: 'Delete offsets' }).click();
+    await dialog(page).getByLabel('Of topic').selectOption('payments');
+    await dialog(page).getByRole('button', { name: 'Delete the offsets' }).click();
+    await dialog(page).waitFor({ state: 'detached' });
+    assert.deepEqual(await topics(), ['orders']);
   });
 
   check('topics: who may only read is offered no change, and refused one', '/topics/orders', { user: 'reader' }, async (visit) => {

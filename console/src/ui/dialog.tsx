@@ -53,18 +53,19 @@ export interface ConfirmProps {
   danger?: boolean;
   wide?: boolean;
   typed?: string; // what has to be written before it is done, of what destroys
+  wrong?: boolean; // what is asked for in the dialog cannot be done
   onConfirm: () => Promise<void>; // the dialog closes after it, or shows what went wrong
   onClose: () => void;
   children?: ComponentChildren; // what will happen
 }
 
-export function Confirm({ title, action, danger, wide, typed, onConfirm, onClose, children }: ConfirmProps) {
+export function Confirm({ title, action, danger, wide, typed, wrong, onConfirm, onClose, children }: ConfirmProps) {
   const [text, setText] = useState("");
   const { go, busy, error } = useAction(async () => {
     await onConfirm();
     onClose();
   });
-  const ready = typed === undefined || text === typed;
+  const ready = !wrong && (typed === undefined || text === typed);
   return (
     <Dialog title={title} wide={wide} onClose={onClose}>
       <Form onSubmit={() => ready && !busy && go()}>

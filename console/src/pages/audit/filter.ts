@@ -47,16 +47,3 @@ export function asked(w: Wanted, now: number, times: boolean): Query {
   const span = spans.find((s) => s.value === w.when)?.seconds ?? 0;
   return span === 0 ? query : { ...query, since: new Date(now - span * 1000).toISOString() };
 }
-
-// toLocal is a time as an input of type datetime-local has it; fromLocal the way back.
-export function toLocal(rfc3339: string): string {
-  const at = new Date(rfc3339);
-  if (rfc3339 === "" || Number.isNaN(at.getTime())) return "";
-  const two = (n: number) => String(n).padStart(2, "0");
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}`;
-}
-
-export function fromLocal(local: string): string {
-  const at = new Date(local);
-  return local === "" || Number.isNaN(at.getTime()) ? "" : at.toISOString();
-}

@@ -4,11 +4,12 @@ import { useMemo, useRef, useState } from "preact/hooks";
 import { useGet, useMay, useStream } from "../../hooks";
 import { setQuery, usePlace, useQuery } from "../../router";
 import { withQuery } from "../../api";
+import { fromLocal, toLocal } from "../../format";
 import type { AuditEvent, AuditEvents } from "../../types";
 import { Badge, Button, Empty, Field, Loading, Page, ProblemView, Section, Select } from "../../ui";
 import { useSettled } from "../security/settled";
 import { Events } from "./events";
-import { asked, fromLocal, outcomes, spans, toLocal, wantedKeys, wantedOf, type Wanted } from "./filter";
+import { asked, outcomes, spans, wantedKeys, wantedOf, type Wanted } from "./filter";
 import { Verify } from "./verify";
 
 const verifies = "GET /api/v1/audit/verify";
@@ -68,19 +69,23 @@ function Filters({ live }: { live: boolean }) {
 function Search({ wanted }: { wanted: Wanted }) {
   const [limit, setLimit] = useState(step);
   const [now, setNow] = useState(Date.now());
-  const { data, error, loading } = useGet<AuditEvents>("/api/v1/audit", { query: { ...asked(wanted, now, true), limit } });
+  const { data, error, loading, reload } = useGet<AuditEvents>("/api/v1/audit", { query: { ...asked(wanted, now, true), limit } });
   const events = useMemo(() => (data?.events ?? []).slice().reverse(), [data]);
   const filtered = wantedKeys.some((key) => wanted[key] !== "");
+  const again = () => {
+    setNow(Date.now());
+    reload(); // without a span of time the question is the same one
+  };
   return (
     <Section
       title="Events"
       actions={
-        <Button small onClick={() => setNow(Date.now())}>
+        <Button small onClick={again}>
           Look again
         </Button>
       }
     >
-      <ProblemView error={error} retry={() => setNow(Date.now())} />
+      <ProblemView error={error} retry={again} />
       {loading && <Loading what="Reading the log" />}
       {data && (
         <Events

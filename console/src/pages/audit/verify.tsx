@@ -43,7 +43,7 @@ export function Verify({ onClose }: { onClose: () => void }) {
 function Report({ report: r }: { report: AuditReport }) {
   return (
     <>
-      <div class="verdict">
+      <div class="decision">
         <Badge kind={r.whole ? "ok" : "bad"}>{r.whole ? "whole" : `broken in ${count(r.broken)} places`}</Badge>
         <p>
           {count(r.events)} events of {count(r.records)} records in {count(r.lives)} chains, offsets {count(r.start)} to {count(r.end)}.

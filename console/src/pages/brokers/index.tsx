@@ -46,6 +46,7 @@ export default function BrokersPage() {
         <>
           <Table
             label="brokers"
+            dense
             columns={columns}
             rows={brokers}
             rowKey={(b) => String(b.id)}

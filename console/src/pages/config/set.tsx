@@ -1,7 +1,7 @@
 // What is set on running nodes, on all or on one, and how to set and unset it. Every change is tried
 // first, and refused if somebody else has changed something meanwhile.
 import { useState } from "preact/hooks";
-import { getTagged, patch } from "../../api";
+import { asProblem, getTagged, patch, type Problem } from "../../api";
 import { useGet, useMay } from "../../hooks";
 import type { ClusterSetting, ConfigView } from "../../types";
 import { Badge, Button, Confirm, Empty, Loading, ProblemView, Section, Table, notify, type Column } from "../../ui";
@@ -20,6 +20,14 @@ export function SetValues() {
   const may = useMay([alters]);
   const [changing, setChanging] = useState<ClusterSetting | "new">();
   const [unsetting, setUnsetting] = useState<{ of: ClusterSetting; tag: string }>();
+  const [failed, setFailed] = useState<Problem | undefined>();
+  const unset = (of: ClusterSetting) => {
+    setFailed(undefined);
+    tagOf().then(
+      (tag) => setUnsetting({ of, tag }),
+      (thrown) => setFailed(asProblem(thrown)),
+    );
+  };
   const own = (key: string): string | undefined => data?.settings?.find((s) => s.key === key)?.own;
   const columns: Column<ClusterSetting>[] = [
     { key: "key", title: "Key", mono: true, show: (s) => s.key, sort: (s) => s.key },
@@ -37,7 +45,7 @@ export function SetValues() {
           <Button small label={`Change ${s.key} on ${where(s.broker)}`} onClick={() => setChanging(s)}>
             Change
           </Button>
-          <Button small kind="danger" label={`Unset ${s.key} on ${where(s.broker)}`} onClick={() => void tagOf().then((tag) => setUnsetting({ of: s, tag }))}>
+          <Button small kind="danger" label={`Unset ${s.key} on ${where(s.broker)}`} onClick={() => unset(s)}>
             Unset
           </Button>
         </span>
@@ -57,6 +65,7 @@ export function SetValues() {
       }
     >
       <ProblemView error={error} retry={reload} />
+      <ProblemView error={failed} />
       {loading && <Loading />}
       {data && (
         <Table

@@ -6,7 +6,7 @@ import { useAction, useGet, useMay } from "../../hooks";
 import { Link, navigate, useQuery } from "../../router";
 import type { BatteriesOutputBody, ETLDeploy, ETLDeployed, ETLModule, ETLRecord, ETLTrial, UploadOutputBody } from "../../types";
 import { Badge, Button, Check, Field, KeyValue, Page, ProblemView, Section, Select, notify } from "../../ui";
-import { parseSpec, specText, emptySpec, type Spec } from "./spec";
+import { emptySpec, inexact, parseSpec, specText, type Spec } from "./spec";
 import { SpecEditor } from "./specform";
 import { Try } from "./try";
 
@@ -46,6 +46,7 @@ export default function DeployPage() {
     if (name.trim() === "") throw new Problem(0, "Which name?", "Write the name that the module is to have.");
     if (!wasm) throw new Problem(0, "Which module?", "Choose one that comes with rustmq, or upload a .wasm file.");
     if ("error" in parsed) throw new Problem(0, "The spec is no JSON", parsed.error);
+    if (inexact(parsed.spec)) throw new Problem(0, "A number of the spec is too large for a browser", "It would be rounded. Write it as a text where the module takes one, or deploy by: rustmq admin etl deploy.");
     return { ...("battery" in wasm ? { battery: wasm.battery } : { sha256: wasm.sha256 }), spec: parsed.spec, ...more };
   };
   const dry = async (sample: ETLRecord[], topic: string): Promise<ETLTrial> => {

@@ -1,5 +1,5 @@
 // One module: how it is on each broker, its versions and history, a trial, and what can be changed.
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { asProblem, at, del, getTagged, post, type Problem } from "../../api";
 import { useMay } from "../../hooks";
 import { Link, navigate, useQuery, type PageProps } from "../../router";
@@ -21,9 +21,13 @@ export default function ModulePage({ params }: PageProps) {
   const [asks, setAsks] = useState<{ change: Change; version?: number } | undefined>();
   const calls = { enable: `POST ${path}/enable`, disable: `POST ${path}/disable`, rollback: `POST ${path}/rollback`, delete: `DELETE ${path}`, deploy: `POST ${path}/versions`, test: `POST ${path}/test` };
   const may = useMay(Object.values(calls));
+  const turns = useRef({ asked: 0, told: 0 });
   const load = useCallback(() => {
-    getTagged<ETLModule>(path).then(
+    const turn = ++turns.current.asked;
+    return getTagged<ETLModule>(path).then(
       ({ body, tag }) => {
+        if (turn < turns.current.told) return; // what was asked later is newer
+        turns.current.told = turn;
         setIs({ module: body, tag });
         setError(undefined);
       },
@@ -31,8 +35,8 @@ export default function ModulePage({ params }: PageProps) {
     );
   }, [path]);
   useEffect(() => {
-    load();
-    const timer = setInterval(() => document.hidden || load(), 3000);
+    void load();
+    const timer = setInterval(() => document.hidden || void load(), 3000);
     return () => clearInterval(timer);
   }, [load]);
   const m = is?.module;
@@ -67,7 +71,7 @@ export default function ModulePage({ params }: PageProps) {
         )
       }
     >
-      <ProblemView error={error} retry={load} />
+      <ProblemView error={error} retry={() => void load()} />
       {!m && !error && <Loading />}
       {m?.reason && (
         <div class="problem" role="alert">
@@ -115,10 +119,12 @@ interface ChangeProps {
   tag: string;
   path: string;
   onClose: () => void;
-  onDone: () => void;
+  onDone: () => Promise<void>;
 }
 
-function ChangeDialog({ asks, module: m, tag, path, onClose, onDone }: ChangeProps) {
+// ChangeDialog is about the module as it was when one asked: what has become of it since refuses the change.
+function ChangeDialog({ asks, path, onClose, onDone, ...now }: ChangeProps) {
+  const [{ module: m, tag }] = useState(now);
   const versions = m.versions ?? [];
   const others = versions.filter((v) => v.number !== m.active);
   const first = { enable: asks.version ?? m.stands ?? others.at(-1)?.number, rollback: m.previous || others.at(-1)?.number, delete: asks.version, disable: undefined }[asks.change];
@@ -143,7 +149,7 @@ function ChangeDialog({ asks, module: m, tag, path, onClose, onDone }: ChangePro
     }
     notify({ enable: `Version ${version} of ${m.name} is active.`, disable: `${m.name} is disabled.`, rollback: `${m.name} is back at version ${version}.`, delete: `${said} is deleted.` }[asks.change]);
     if (asks.change === "delete" && !ofOne) navigate("/etl?tab=modules");
-    else onDone();
+    else await onDone(); // or the next change would be about what this one has changed
   };
   return (
     <Confirm title={`${titles[asks.change]} ${said}`} action={titles[asks.change]} danger={asks.change === "delete"} typed={asks.change === "delete" ? m.name : undefined} onConfirm={confirm} onClose={onClose}>

@@ -1,7 +1,7 @@
 // Where the records come from that a module is tried with: a topic, or what one writes.
 import { useState } from "preact/hooks";
 import { Problem, at, get } from "../../api";
-import { bytes, count } from "../../format";
+import { bytes, count, fromLocal, toLocal } from "../../format";
 import { useAction, useGet } from "../../hooks";
 import { useQuery } from "../../router";
 import type { ETLRecord, Message, PeekedMessages, TopicsOutputBody } from "../../types";
@@ -65,7 +65,7 @@ function OfTopic({ topics, onSample }: { topics: string[]; onSample: (s: Sample 
   const all = useGet<TopicsOutputBody>("/api/v1/topics", { query: { limit: 200 } });
   const read = useAction(async () => {
     if (topic.trim() === "") throw new Problem(0, "Which topic?", "Write the name of the topic whose records the module is to be tried with.");
-    const begin = from === "offset" ? { offset } : from === "time" ? { time: new Date(since || Date.now()).toISOString() } : { from };
+    const begin = from === "offset" ? { offset } : from === "time" ? { time: since || new Date().toISOString() } : { from };
     const peeked = await get<PeekedMessages>(at`/api/v1/topics/${topic.trim()}/messages`, { partition, limit, max_bytes: 1 << 20, ...begin });
     const messages = peeked.messages ?? [];
     const whole = messages.filter((m) => !m.cut);
@@ -97,7 +97,7 @@ function OfTopic({ topics, onSample }: { topics: string[]; onSample: (s: Sample 
           ]}
         />
         {from === "offset" && <Field label="Offset" type="number" min={0} value={offset} onInput={setOffset} />}
-        {from === "time" && <Field label="Time, of this browser" type="datetime-local" value={since} onInput={setSince} />}
+        {from === "time" && <Field label="Time, of this browser" type="datetime-local" value={toLocal(since)} onInput={(v) => setSince(fromLocal(v))} />}
         <Field label="Records at most" type="number" min={1} max={1000} value={limit} onInput={setLimit} />
       </div>
       <Button type="submit" busy={read.busy}>

@@ -36,6 +36,13 @@ export function parseSpec(text: string): { spec: Spec } | { error: string } {
   }
 }
 
+// inexact reports whether a spec has a whole number that a browser rounds: beyond 2^53 what was
+// written, or is deployed, is another by now.
+export function inexact(value: unknown): boolean {
+  if (typeof value === "number") return Number.isInteger(value) && !Number.isSafeInteger(value);
+  return typeof value === "object" && value !== null && Object.values(value).some(inexact);
+}
+
 export function specText(spec: unknown): string {
   return JSON.stringify(spec, null, 2);
 }

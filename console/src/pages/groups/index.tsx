@@ -4,7 +4,7 @@ import { usePages } from "../../hooks";
 import { Link } from "../../router";
 import type { GroupSummary } from "../../types";
 import { Badge, Empty, Loading, Page, ProblemView, Table, type Column } from "../../ui";
-import { groupPath, topicPath } from "../topics/paths";
+import { groupPath, hasPage, topicPath } from "../topics/paths";
 import { groupKind } from "./state";
 
 export default function GroupsPage() {
@@ -41,11 +41,7 @@ const columns: Column<GroupSummary>[] = [
     key: "group",
     title: "Group",
     sort: (g) => g.group,
-    show: (g) => (
-      <Link href={groupPath(g.group)}>
-        <bdi>{g.group === "" ? "(no name)" : g.group}</bdi>
-      </Link>
-    ),
+    show: (g) => <GroupName group={g.group} />,
   },
   { key: "state", title: "State", sort: (g) => g.state, show: (g) => <Badge kind={groupKind(g.state)}>{g.state}</Badge> },
   { key: "protocol", title: "Protocol", sort: (g) => `${g.kind} ${g.protocol_type}`, show: (g) => `${g.kind}${g.protocol_type && g.protocol_type !== "consumer" ? ` (${g.protocol_type})` : ""}` },
@@ -54,6 +50,16 @@ const columns: Column<GroupSummary>[] = [
   { key: "partitions", title: "Partitions", right: true, sort: (g) => g.partitions, show: (g) => count(g.partitions) },
   { key: "topics", title: "Topics", sort: (g) => (g.topics ?? []).join(), show: (g) => <Topics names={g.topics ?? []} /> },
 ];
+
+// GroupName leads to the page of a group, where it can have one.
+export function GroupName({ group }: { group: string }) {
+  if (!hasPage(group)) return <bdi title="No address leads to a group of this name.">{group === "" ? "(no name)" : group}</bdi>;
+  return (
+    <Link href={groupPath(group)}>
+      <bdi>{group}</bdi>
+    </Link>
+  );
+}
 
 const mostNamed = 3;
 

@@ -66,7 +66,7 @@ export function Reset({ group, onClose, onDone }: { group: GroupDescription; onC
             options={[{ value: all, label: "all that it has committed" }, ...topics.map((t) => ({ value: `=${t}`, label: `topic ${t}` })), { value: "other", label: "another topic…" }]}
           />
           {topic === "other" && <Field label="Topic" value={other} onInput={setOther} mono />}
-          {topic !== all && <Field label="Partitions" value={partitions} onInput={setPartitions} placeholder="all" hint="As 0,3." />}
+          {topic !== all && <Field label="Partitions" value={partitions} onInput={setPartitions} placeholder="all" hint="As 0,3." error={numbers(partitions) === undefined ? "Numbers, with commas between them." : undefined} />}
           <Select label="To" value={to} onChange={(v) => setTo(v as To)} options={tos} />
           {to === "offset" && <Field label="Offset" type="number" min={0} value={value} onInput={setValue} />}
           {to === "shift" && <Field label="Records" type="number" value={value} onInput={setValue} hint="Less than 0: back, so that they are consumed again." />}

@@ -1,7 +1,7 @@
 // The overview: is all well, and if not why; what goes through, how long it takes, where the bytes
 // are, what they cost.
 import type { ComponentChildren } from "preact";
-import { bytes, count, dollars, duration, rate, time } from "../../format";
+import { bytes, count, dollars, duration, rate, short, time } from "../../format";
 import { useGet, useMay } from "../../hooks";
 import { live } from "../../live";
 import { Link } from "../../router";
@@ -17,7 +17,7 @@ export default function OverviewPage() {
   if (allowed === false && state === "off") {
     return (
       <Page title="Overview">
-        <Empty title="The overview is for those who may describe the cluster.">
+        <Empty title="The overview is for those who may describe the cluster." command="rustmq admin acl create --principal NAME --resource cluster --permissions describe">
           <p>
             What you may see is in <Link href="/topics">Topics</Link>. A rule would allow more:
           </p>
@@ -48,8 +48,8 @@ function Standing({ overview }: { overview: Overview }) {
         </p>
       )}
       <div class="cards figures">
-        <Figure name="Produced" value={rate(f["produced_bytes"], "bytes")} more={`${rate(f["produced_records"])} records`} />
-        <Figure name="Consumed" value={rate(f["fetched_bytes"], "bytes")} more={`${rate(f["requests"])} requests of all kinds`} />
+        <Figure name="Produced" value={rate(f["produced_bytes"], "bytes")} more={`${short(f["produced_records"])} records/s`} />
+        <Figure name="Consumed" value={rate(f["fetched_bytes"], "bytes")} more={`${short(f["requests"])} requests/s of all kinds`} />
         <Figure name="Produce, 99 of 100 within" value={duration(f["produce_p99"])} more={f["produce_p99"] === null ? "nothing was produced in these seconds" : `half within ${duration(f["produce_p50"])}, 999 of 1000 within ${duration(f["produce_p999"])}`} />
         <Figure name="Connections" value={count(f["connections"])} more={`${bytes(f["waiting_bytes"])} wait for their upload`} />
       </div>

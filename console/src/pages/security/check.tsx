@@ -74,7 +74,7 @@ function Answer({ asked }: { asked: Question }) {
   if (!answer) return <Loading what="Asking" />;
   return (
     <div role="status">
-      <div class="verdict">
+      <div class="decision">
         <Badge kind={answer.allowed ? "ok" : "bad"}>{answer.allowed ? "allowed" : "denied"}</Badge>
         <p>{answer.why}</p>
       </div>

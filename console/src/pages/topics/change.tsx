@@ -1,6 +1,6 @@
 // What is done with a whole topic: more partitions, records deleted, the topic deleted.
 import { useState } from "preact/hooks";
-import { del, post } from "../../api";
+import { Problem, del, post } from "../../api";
 import { count } from "../../format";
 import { useAction } from "../../hooks";
 import { navigate } from "../../router";
@@ -49,20 +49,20 @@ export function DeleteRecords({ topic, onClose, onDone }: ChangeProps) {
   const of = list.filter((p) => which === "all" || String(p.partition) === which);
   const one = of.length === 1 ? of[0] : undefined;
   const offset = which === "all" || before === "" ? -1 : Number(before);
-  const wrong = offset >= 0 && one && (offset < one.log_start || offset > one.high_watermark) ? `There are offsets ${one.log_start} to ${one.high_watermark}.` : undefined;
+  const wrong = one && which !== "all" && before !== "" && !(/^\d+$/.test(before) && offset >= one.log_start && offset <= one.high_watermark) ? `There are offsets ${one.log_start} to ${one.high_watermark}.` : undefined;
   const going = of.reduce((sum, p) => sum + Math.max(0, (offset < 0 ? p.high_watermark : Math.min(offset, p.high_watermark)) - p.log_start), 0);
   const confirm = async () => {
     const done = await post<DeletedRecords>(`${topicURL(topic.name)}/delete-records`, { partitions: of.map((p) => ({ partition: p.partition, before: offset })) });
     const failed = (done.partitions ?? []).filter((p) => p.error);
-    if (failed.length > 0) notify(`Of ${failed.length} partitions nothing is known to be deleted: ${failed[0]?.error}`, "bad");
-    else notify(`Records of ${topic.name} are deleted.`);
     onDone();
+    if (failed.length > 0) throw new Problem(0, `Of ${failed.length} partitions nothing is known to be deleted`, failed.slice(0, 5).map((p) => `${p.partition}: ${p.error}`).join("; "));
+    notify(`Records of ${topic.name} are deleted.`);
   };
   return (
-    <Confirm title="Delete records" action={`Delete ${count(going)} offsets`} typed={topic.name} onClose={onClose} onConfirm={confirm}>
+    <Confirm title="Delete records" action={`Delete ${count(going)} offsets`} typed={topic.name} wrong={wrong !== undefined} onClose={onClose} onConfirm={confirm}>
       <p>The log start moves up, for good: records before it are gone for every consumer, also from the bucket. Topics that are only compacted refuse it.</p>
       <Select label="Partition" value={which} onChange={setWhich} options={[{ value: "all", label: "all, with all their records" }, ...list.map((p) => ({ value: String(p.partition), label: `${p.partition}: offsets ${p.log_start} to ${p.high_watermark}` }))]} />
-      {which !== "all" && <Field label="Before offset" type="number" value={before} onInput={setBefore} error={wrong} hint="Empty: all records that there are." />}
+      {which !== "all" && <Field label="Before offset" value={before} onInput={setBefore} error={wrong} hint="Empty: all records that there are." />}
       <p>
         So {count(going)} offsets of {count(of.length)} {of.length === 1 ? "partition" : "partitions"} go.
       </p>

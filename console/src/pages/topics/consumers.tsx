@@ -3,10 +3,10 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { get } from "../../api";
 import { count, duration } from "../../format";
 import { usePages } from "../../hooks";
-import { Link } from "../../router";
 import type { GroupDescription, GroupSummary } from "../../types";
 import { Badge, Empty, Loading, ProblemView, Table, type Column } from "../../ui";
-import { groupPath, groupURL } from "./paths";
+import { groupURL, hasPage } from "./paths";
+import { GroupName } from "../groups";
 import { groupKind } from "../groups/state";
 
 const most = 50; // groups that are asked for their lag in this topic
@@ -21,10 +21,10 @@ export function Consumers({ topic }: { topic: string }) {
   const [here, setHere] = useState<Record<string, Consumer["here"]>>({});
   useEffect(() => {
     let gone = false;
-    for (const g of groups.rows.slice(0, most)) {
+    for (const g of groups.rows.filter((r) => hasPage(r.group)).slice(0, most)) {
       get<GroupDescription>(groupURL(g.group)).then(
         (d) => gone || setHere((was) => ({ ...was, [g.group]: inTopic(d, topic) })),
-        () => undefined, // the group page says why
+        () => gone || setHere((was) => ({ ...was, [g.group]: undefined })), // what it was is not what it is; the group page says why
       );
     }
     return () => {
@@ -65,7 +65,7 @@ function inTopic(d: GroupDescription, topic: string): NonNullable<Consumer["here
 }
 
 const columns: Column<Consumer>[] = [
-  { key: "group", title: "Group", sort: (g) => g.group, show: (g) => <Link href={groupPath(g.group)}>{<bdi>{g.group}</bdi>}</Link> },
+  { key: "group", title: "Group", sort: (g) => g.group, show: (g) => <GroupName group={g.group} /> },
   { key: "state", title: "State", sort: (g) => g.state, show: (g) => <Badge kind={groupKind(g.state)}>{g.state}</Badge> },
   { key: "members", title: "Members here", right: true, sort: (g) => g.here?.members ?? 0, show: (g) => count(g.here?.members) },
   { key: "partitions", title: "Partitions here", right: true, sort: (g) => g.here?.partitions ?? 0, show: (g) => count(g.here?.partitions) },

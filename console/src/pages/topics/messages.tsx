@@ -1,7 +1,7 @@
 // The records of a topic: the newest, those from an offset or a time on, and what comes, filtered by
 // the server. What is looked at stands in the address.
 import { useMemo, useState } from "preact/hooks";
-import { count } from "../../format";
+import { count, fromLocal, toLocal } from "../../format";
 import { setQuery, usePlace } from "../../router";
 import type { Message } from "../../types";
 import { Badge, Button, Field, Form, Loading, ProblemView, Select, Table, Time, type Column, type Kind } from "../../ui";
@@ -81,7 +81,7 @@ function Where({ asked, partitions }: { asked: Asked; partitions: number }) {
       <div class="fields">
         <Select label="Show" value={is.from} onChange={(from) => apply({ from: from as From })} options={froms} />
         {is.from === "offset" && <Field label="Offset" type="number" min={0} value={is.offset} onInput={set("offset")} placeholder="0" />}
-        {is.from === "time" && <Field label="Time (of this browser's zone)" type="datetime-local" value={is.time} onInput={set("time")} />}
+        {is.from === "time" && <Field label="Time (of this browser's zone)" type="datetime-local" value={toLocal(is.time)} onInput={(v) => set("time")(fromLocal(v))} />}
         {some ? (
           <Select label="Partition" value={is.partition} onChange={(partition) => apply({ partition })} options={[{ value: "", label: partitions > mostPartitions ? `choose one, of ${count(partitions)}` : "all" }, ...Array.from({ length: partitions }, (_, i) => String(i))]} />
         ) : (

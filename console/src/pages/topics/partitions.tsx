@@ -11,6 +11,7 @@ export function Partitions({ topic }: { topic: Topic }) {
   return (
     <Table
       label="partitions"
+      dense
       columns={columns}
       rows={topic.partition_list ?? []}
       rowKey={(p) => String(p.partition)}

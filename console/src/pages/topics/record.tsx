@@ -108,8 +108,8 @@ export function RecordDialog({ topic, message: m, onClose }: { topic: string; me
       </section>
       {m.cut && (
         <>
-          <p>What is cut here is printed whole by:</p>
-          <Command text={`rustmq consume ${topic} -o ${m.offset} -n 1 -f json`} />
+          <p>What is cut here is printed whole by this, as is what other partitions have at that offset:</p>
+          <Command text={`rustmq consume ${topic} -o ${m.offset} --until ${m.offset + 1} -f json`} />
         </>
       )}
     </Dialog>

@@ -17,7 +17,7 @@ export interface Asked {
   partition: string; // "" for all
   from: From;
   offset: string;
-  time: string; // as an input has it: local, without zone
+  time: string; // RFC 3339: the address means the same to who it is sent to
   key: string;
   value: string;
   header: string;
@@ -145,7 +145,7 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
 
   const streamAt = useCallback(
     (id: string) => {
-      const begin: Query = asked.from === "offset" ? { offset: asked.offset || "0" } : asked.from === "time" ? { time: rfc3339(asked.time) } : { from: asked.from === "start" ? "start" : "" };
+      const begin: Query = asked.from === "offset" ? { offset: asked.offset || "0" } : asked.from === "time" ? { time: asked.time } : { from: asked.from === "start" ? "start" : "" };
       return withQuery(`${url}/tail`, { partitions: asked.partition, ...filters, rate: asked.rate, ...begin, at: id });
     },
     [what, asked.rate],
@@ -210,10 +210,4 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
       draw();
     },
   };
-}
-
-// rfc3339 of an input's local time.
-function rfc3339(local: string): string {
-  const at = new Date(local);
-  return Number.isNaN(at.getTime()) ? "" : at.toISOString();
 }

@@ -1,6 +1,6 @@
 // One topic: what it is, and in tabs what it holds and what is done with it.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { bytes, count, rate } from "../../format";
+import { bytes, count, short } from "../../format";
 import { useGet, useMay } from "../../hooks";
 import type { PageProps } from "../../router";
 import type { Topic } from "../../types";
@@ -65,7 +65,7 @@ export default function TopicPage({ params }: PageProps) {
             <div class="card">
               <h2>Records</h2>
               <p class="figure">{count(t.records)}</p>
-              <p class="muted">{perSecond === undefined ? "how fast they come is known in a moment" : `${rate(perSecond)} come in`}</p>
+              <p class="muted">{perSecond === undefined ? "how fast they come is known in a moment" : `${short(perSecond)} records/s come in`}</p>
             </div>
             <div class="card">
               <h2>Partitions</h2>
