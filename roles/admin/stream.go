@@ -13,7 +13,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -204,7 +203,7 @@ func (s *streams) serve(answers huma.Context, follow func(context.Context, sende
 		defer cancel()
 		s.watch(ctx, f, check)
 	}()
-	err := follow(context.WithValue(ctx, followedKey{}, s), f.send)
+	err := follow(ctx, f.send)
 	if err != nil && ctx.Err() == nil {
 		f.over(ended{Reason: err.Error(), Again: true})
 	}
@@ -255,20 +254,4 @@ func (s *streams) standing(ctx context.Context) (*subject, *refusal) {
 		return who, nil
 	}
 	return s.again(who)
-}
-
-type followedKey struct{}
-
-// current is who a call comes from, by now: of a stream the rights of its reader may be others
-// than when it began. Of one that may not read on, it is somebody who may nothing.
-func current(ctx context.Context) *subject {
-	s, is := ctx.Value(followedKey{}).(*streams)
-	if !is {
-		return subjectOf(ctx)
-	}
-	who, refused := s.standing(ctx)
-	if refused != nil {
-		return &subject{principal: anonymousPrincipal, matcher: acl.Compile(nil, nil)}
-	}
-	return who
 }
