@@ -3,6 +3,7 @@ package roles_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"strconv"
@@ -78,5 +79,32 @@ func TestThePortOfAProxyIsToldToClients(t *testing.T) {
 	t.Cleanup(func() { must(t, n.Close()) })
 	if at := listenersOf(t, n)["external"]; at != "kafka.example.org:31091" {
 		t.Errorf("it is told as %q", at)
+	}
+}
+
+// One address has as many connections as it may have in all, whichever listener they come by.
+func TestListenersCountAnAddressTogether(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	n, err := embed.Start(ctx, embed.Options{Set: map[string]string{
+		"network.external.advertised_host": "localhost", "network.external.port": "0", "network.max_connections_per_ip": "1",
+	}})
+	must(t, err)
+	t.Cleanup(func() { must(t, n.Close()) })
+	trust, err := pki.ClientConfig(n.CAFile())
+	must(t, err)
+	trust.NextProtos = []string{sdkquic.ALPN}
+	trust.ServerName = "localhost"
+	conn, err := quic.DialAddr(ctx, n.Kafka(), trust, nil)
+	must(t, err)
+	defer conn.CloseWithError(0, "")
+	_, port, err := net.SplitHostPort(listenersOf(t, n)["external"])
+	must(t, err)
+	var refused *quic.TransportError
+	if second, err := quic.DialAddr(ctx, "127.0.0.1:"+port, trust, nil); !errors.As(err, &refused) || refused.ErrorCode != quic.ConnectionRefused {
+		if err == nil {
+			_ = second.CloseWithError(0, "")
+		}
+		t.Errorf("a second connection, by the other listener: %v", err)
 	}
 }

@@ -166,9 +166,13 @@ func (n *Node) serveKafka(bound []sockets) error {
 		if s.udp == nil {
 			continue
 		}
+		var beside *quic.Listener
+		if len(n.quic) > 0 {
+			beside = n.quic[0]
+		}
 		l, err := quic.Listen(quic.Options{
-			Conn: s.udp, TLS: secure, Server: n.kafka, Name: s.name,
-			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory) / int64(len(bound)),
+			Conn: s.udp, TLS: secure, Server: n.kafka, Name: s.name, Beside: beside,
+			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory),
 			MaxConns: min(network.MaxConnections, quic.DefaultMaxConns), PerIP: network.MaxConnectionsPerIP,
 			ZeroRTT: network.QUIC.ZeroRTT, Arrivals: n.broker, Identify: n.identifies(), Count: counts.Refused, Refused: func(remote net.Addr, err error) { n.broker.HandshakeRefused(remote, "quic", err) },
 			Log: n.log.With("room", "quic"),

@@ -150,6 +150,15 @@ func TestRecordsSentByHand(t *testing.T) {
 	if is := l.looks("t", "partition=0&from=start"); is.LogStart != is.HighWatermark {
 		t.Errorf("%+v", is)
 	}
+	if status, said := call(t, http.MethodPost, api+"/t/delete-records", `{"partitions":[{"partition":1,"before":2},{"partition":1,"before":2}]}`, nil); status != http.StatusBadRequest || !strings.Contains(said, "named twice") {
+		t.Error(status, said)
+	}
+	if status, said := call(t, http.MethodPost, api, `{"name":"kept","configs":{"cleanup.policy":"compact"}}`, nil); status != http.StatusCreated {
+		t.Fatal(status, said)
+	}
+	if status, said := call(t, http.MethodPost, api+"/kept/delete-records", `{"partitions":[{"partition":0,"before":-1}]}`, nil); status != http.StatusUnprocessableEntity || !strings.Contains(said, "has no delete") {
+		t.Error(status, said)
+	}
 	if status, said := call(t, http.MethodPost, api+"/t/delete-records", `{"partitions":[{"partition":1,"before":900}]}`, nil); status != http.StatusRequestedRangeNotSatisfiable || !strings.Contains(said, "from 2 to") {
 		t.Error(status, said)
 	}
@@ -201,6 +210,16 @@ func TestALookFindsBytes(t *testing.T) {
 	}
 	if is := l.looks("t", "offset=5&value=nowhere"); len(is.Messages) != 0 || is.Looked != 3 || is.Next != 8 {
 		t.Errorf("it looked at %d, up to %d", is.Looked, is.Next)
+	}
+
+	for range 5 {
+		large := &kgo.Record{Topic: "headers", Headers: []kgo.RecordHeader{{Key: "h", Value: make([]byte, 12<<20)}}}
+		must(t, client.ProduceSync(t.Context(), large).FirstErr())
+	}
+	for _, query := range []string{"value=nowhere", "max_bytes=1048576"} {
+		if is := l.looks("headers", "from=start&"+query); is.Looked != 3 || is.Next != 3 {
+			t.Errorf("%s: of records with large headers it looked at %d, up to %d", query, is.Looked, is.Next)
+		}
 	}
 
 	must(t, client.ProduceSync(t.Context(), &kgo.Record{Value: make([]byte, 20<<20)}).FirstErr())

@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -13,6 +14,12 @@ import (
 
 // tell answers what operators ask about this process, which is one of a broker: broker.Options.Tell.
 func (n *Node) tell(_ context.Context, what string) (any, error) {
+	n.mu.Lock()
+	ready := n.ready
+	n.mu.Unlock()
+	if !ready { // others may ask as soon as it answers them, and not all of it is there yet
+		return nil, errors.New("it is starting or stopping: ask again")
+	}
 	switch what {
 	case admin.TellNode:
 		return n.figures(), nil

@@ -1,9 +1,11 @@
 package roles
 
 import (
+	"strings"
 	"testing"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/admin"
 )
 
 // A process with the role admin alone has an id that is another's, or nobody's: it says nothing
@@ -35,6 +37,16 @@ func TestDisksAreShortOfRoom(t *testing.T) {
 	} {
 		if short, out := diskRoom(c.free, c.total); short != c.short || out != c.out {
 			t.Errorf("%d of %d: short %v, out %v", c.free, c.total, short, out)
+		}
+	}
+}
+
+// Brokers ask each other of their processes as soon as they answer each other at all: what is not
+// all there yet, or not any more, says so.
+func TestAProcessThatStartsTellsNothing(t *testing.T) {
+	for _, what := range []string{admin.TellNode, admin.TellFigures, admin.TellCertificates, admin.TellModules} {
+		if said, err := (&Node{}).tell(t.Context(), what); err == nil || !strings.Contains(err.Error(), "starting or stopping") {
+			t.Errorf("%s: %v, %v", what, said, err)
 		}
 	}
 }

@@ -137,6 +137,13 @@ func TestBodiesThatComeAreBounded(t *testing.T) {
 				t.Errorf("more than the most: %d", code)
 			}
 		}
+		looking := httptest.NewRequest(http.MethodGet, eventsPath, strings.NewReader(strings.Repeat("x", smallBodyBytes)))
+		for _, looking.ContentLength = range []int64{smallBodyBytes, -1} {
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, looking); w.Code != http.StatusRequestEntityTooLarge {
+				t.Errorf("a body of what only looks: %d", w.Code)
+			}
+		}
 		var all sync.WaitGroup
 		for range maxLargeBodies {
 			all.Go(func() { send("/api/v1/acls", maxBodyBytes, false) })

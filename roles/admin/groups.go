@@ -109,9 +109,9 @@ func (a groupsAPI) list(ctx context.Context, in *groupsQuery) (*groupsOutput, er
 	return out, err
 }
 
-// describedTopics are those that a caller may know of.
+// describedTopics are those that a caller may know of; a broker of a version before tells of none.
 func describedTopics(who *subject, topics []string) []string {
-	return slices.DeleteFunc(topics, func(name string) bool { return !who.may(acl.Describe, acl.Topic, name) })
+	return slices.DeleteFunc(append([]string{}, topics...), func(name string) bool { return !who.may(acl.Describe, acl.Topic, name) })
 }
 
 func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, error) {

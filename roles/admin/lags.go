@@ -16,6 +16,11 @@ const (
 	lagPoints = 240
 	lagWait   = 10 * time.Second // that a look may take
 
+	// lagShare is one of how many parts of the time looks may take: of groups there may be many,
+	// and each process that has the API looks at all. lagPause is the most between two of them.
+	lagShare = 20
+	lagPause = time.Minute
+
 	// maxLagGroups are remembered, at 2 KB each. Who is there first has the place, until it
 	// has been gone for an hour.
 	maxLagGroups = 1000
@@ -68,19 +73,21 @@ func newLagHistory(groups Groups) *lagHistory {
 
 // watch looks from time to time until ctx ends. It blocks on the coordinators.
 func (h *lagHistory) watch(ctx context.Context) {
-	ticker := time.NewTicker(lagEvery)
-	defer ticker.Stop()
 	for {
+		began := time.Now()
 		asked, cancel := context.WithTimeout(ctx, lagWait)
 		groups, err := h.groups.ListGroups(asked)
 		cancel()
 		if err == nil { // who asks for the list is told why there is none
 			h.note(time.Now(), groups)
 		}
+		took := time.Since(began)
+		pause := time.NewTimer(max(lagEvery-took, min((lagShare-1)*took, lagPause)))
 		select {
 		case <-ctx.Done():
+			pause.Stop()
 			return
-		case <-ticker.C:
+		case <-pause.C:
 		}
 	}
 }

@@ -1,8 +1,11 @@
 package admin
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rustmq.dev/rustmq/roles/broker"
@@ -41,5 +44,40 @@ func TestLagIsRemembered(t *testing.T) {
 	}
 	if look(many...); len(h.of) != maxLagGroups || len(h.points("b")) == 0 {
 		t.Errorf("%d groups are remembered", len(h.of))
+	}
+}
+
+// lateGroups takes a while to list groups.
+type lateGroups struct {
+	Groups
+	takes time.Duration
+	looks int
+}
+
+func (g *lateGroups) ListGroups(context.Context) ([]broker.GroupSummary, error) {
+	time.Sleep(g.takes) // of the bubble
+	g.looks++
+	return nil, nil
+}
+
+// Where looks take long, there are fewer.
+func TestLooksAtLagTakeAShareOfTheTime(t *testing.T) {
+	for takes, want := range map[time.Duration]int{0: 40, 2 * time.Second: 15, 9 * time.Second: 9} {
+		synctest.Test(t, func(t *testing.T) {
+			g := &lateGroups{takes: takes}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			newLagHistory(g).watch(ctx)
+			if g.looks < want-1 || g.looks > want+1 {
+				t.Errorf("%d looks of %s in ten minutes, want %d", g.looks, takes, want)
+			}
+		})
+	}
+}
+
+// A broker of a version before says nothing of the topics of its groups.
+func TestTopicsOfAGroupAreAList(t *testing.T) {
+	if said, err := json.Marshal(describedTopics(nil, nil)); err != nil || string(said) != "[]" {
+		t.Errorf("%s, %v", said, err)
 	}
 }

@@ -133,6 +133,13 @@ func (a messagesAPI) produce(ctx context.Context, in *sendInput) (*sendOutput, e
 // the others; where all fail the call does.
 func (a messagesAPI) trim(ctx context.Context, in *trimInput) (*trimOutput, error) {
 	out := &trimOutput{DeletedRecords{[]DeletedBefore{}}}
+	named := map[int32]bool{}
+	for _, p := range in.Body.Partitions { // each costs the controllers a commit
+		if named[p.Partition] {
+			return nil, badRequest(fmt.Errorf("partition %d is named twice", p.Partition))
+		}
+		named[p.Partition] = true
+	}
 	var first error
 	failed := 0
 	for _, p := range in.Body.Partitions {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +17,7 @@ import (
 
 // Limits of a tail, which shows a person what comes, and is not to become a way to consume.
 const (
-	maxTails          = 16  // at once, of this process
+	maxTails          = 32  // at once, of this process: more than one caller has streams
 	maxTailPartitions = 100 // of one
 	defaultTailRate   = 50
 	tailBytes         = 256 << 10 // of keys, values and headers of one look
@@ -222,6 +221,7 @@ func partitionNumbers(text string, partitions int) (all []int32, err error) {
 	if text == "" {
 		text = fmt.Sprintf("0-%d", partitions-1)
 	}
+	wanted := make([]bool, partitions) // ranges may overlap, and be many
 	for one := range strings.SplitSeq(text, ",") {
 		low, high, ranged := strings.Cut(one, "-")
 		from, err := strconv.ParseUint(low, 10, 31)
@@ -236,11 +236,15 @@ func partitionNumbers(text string, partitions int) (all []int32, err error) {
 			return nil, fmt.Errorf("partitions: %d: the topic has 0 to %d", to, partitions-1)
 		}
 		for n := from; n <= to; n++ {
+			wanted[n] = true
+		}
+	}
+	for n, is := range wanted {
+		if is {
 			all = append(all, int32(n))
 		}
 	}
-	slices.Sort(all)
-	return slices.Compact(all), nil
+	return all, nil
 }
 
 // positionsOf reads the id of an event.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -222,4 +223,46 @@ func wholeBatch(t *testing.T) batch.Batch {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// older is a broker of a version before, of which an answer says what it knew.
+type older struct{ answer string }
+
+func (older) AdmitPeer(context.Context, *rpc.PeerCall) error { return nil }
+func (o older) ServePeer(context.Context, *rpc.PeerCall) ([]byte, error) {
+	return []byte(o.answer), nil
+}
+
+// A leader of a version before knows no filter, and shows all that it has: the asker takes out what
+// is not looked for.
+func TestALookAtALeaderThatKnowsNoFilter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, false, nil)
+		if made := c.controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: "events", Partitions: 1, ReplicationFactor: 1}}, false)[0]; made.Err != nil {
+			t.Fatal(made.Err)
+		}
+		c.settle()
+		w := &wayIn{nodes: map[string]rpc.PeerHandler{}}
+		for b := range c.controller.Image().Brokers() {
+			address, _ := peerAddress(b)
+			w.nodes[address] = older{`{"answer":{"log_start":0,"high_watermark":3,"next":3,"records":[
+				{"offset":0,"value":"YQ==","headers":[]},{"offset":1,"value":"Yg==","headers":[{"key":"aA==","value":"YQ=="}]},{"offset":2,"value":null,"headers":[]}]}}`}
+		}
+		f := NewFront(c.controller.Image, w)
+		for want, match := range map[string]PeekMatch{
+			"[0 1 2]": {}, "[0]": {Value: []byte("a")}, "[1]": {Value: []byte("b"), Header: []byte("h"), With: []byte("a")}, "[]": {Key: []byte("a")},
+		} {
+			is, err := f.Peek(t.Context(), PeekRequest{Topic: "events", From: "start", Limit: 10, Bytes: 1000, Match: match})
+			if err != nil {
+				t.Fatal(err)
+			}
+			offsets := []int64{}
+			for _, r := range is.Records {
+				offsets = append(offsets, r.Offset)
+			}
+			if got := fmt.Sprint(offsets); got != want || is.Looked != 3 || is.Next != 3 {
+				t.Errorf("%+v: %s, want %s; it looked at %d", match, got, want, is.Looked)
+			}
+		}
+	})
 }

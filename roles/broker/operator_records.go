@@ -237,6 +237,15 @@ func exchange(ctx context.Context, conn net.Conn, q *kmsg.ProduceRequest) (*kmsg
 
 // trimHere is TrimRecords by the leader.
 func (b *Broker) trimHere(ctx context.Context, q TrimRequest) (int64, error) {
+	start, err := b.trim(ctx, q)
+	if _, said := errors.AsType[*GroupError](err); err != nil && !said {
+		err = &GroupError{kafkaError(err), err.Error()}
+	}
+	return start, err
+}
+
+// trim moves a log start as DeleteRecords does.
+func (b *Broker) trim(ctx context.Context, q TrimRequest) (int64, error) {
 	ctx, cancel := controllerContext(ctx, 0)
 	defer cancel()
 	start, l, err := b.logStartFor(q.Topic, kmsg.DeleteRecordsRequestTopicPartition{Partition: q.Partition, Offset: q.Before})

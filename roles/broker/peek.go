@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -59,17 +60,37 @@ type PeekMatch struct {
 
 // takes reports whether a record is looked for.
 func (m *PeekMatch) takes(r *batch.Record) bool {
-	if len(m.Key) > 0 && !bytes.Contains(r.Key, m.Key) || len(m.Value) > 0 && !bytes.Contains(r.Value, m.Value) {
+	if !m.takesBody(r.Key, r.Value) {
 		return false
 	}
 	found := len(m.Header) == 0
 	if !found {
 		r.Headers(func(h batch.Header) bool {
-			found = bytes.Equal(h.Key, m.Header) && bytes.Contains(h.Value, m.With)
+			found = m.takesHeader(h.Key, h.Value)
 			return !found
 		})
 	}
 	return found
+}
+
+func (m *PeekMatch) takesBody(key, value []byte) bool {
+	return (len(m.Key) == 0 || bytes.Contains(key, m.Key)) && (len(m.Value) == 0 || bytes.Contains(value, m.Value))
+}
+
+func (m *PeekMatch) takesHeader(name, value []byte) bool {
+	return bytes.Equal(name, m.Header) && bytes.Contains(value, m.With)
+}
+
+// sift takes out what is not looked for of the answer of a broker that knows no filter, and shows
+// all there is: what it has cut is not looked at.
+func (p *Peeked) sift(m *PeekMatch) {
+	if p.Looked >= len(p.Records) {
+		return
+	}
+	p.Looked = len(p.Records)
+	p.Records = slices.DeleteFunc(p.Records, func(r PeekedRecord) bool {
+		return !m.takesBody(r.Key, r.Value) || len(m.Header) > 0 && !slices.ContainsFunc(r.Headers, func(h PeekedHeader) bool { return m.takesHeader(h.Key, h.Value) })
+	})
 }
 
 // Peeked is what a peek shows: committed records, those of transactions too, whatever became
@@ -131,6 +152,9 @@ func peekAt(image *metadata.Image, q PeekRequest, at int32, ask func(at int32) (
 		return nil, err
 	}
 	is, err := ask(at)
+	if err == nil {
+		is.sift(&q.Match)
+	}
 	if errors.Is(err, rpc.ErrPeerUnreachable) || errors.Is(err, rpc.ErrPeerRefused) {
 		err = &GroupError{kerr.BrokerNotAvailable, fmt.Sprintf("%s-%d, which broker %d leads, cannot be looked into now: %v", q.Topic, q.Partition, at, err)}
 	}
@@ -210,7 +234,7 @@ type peek struct {
 	at, end storage.Offset // what is next, and where it ends
 	bytes   int            // shown
 	scanned int            // of batches
-	read    int            // of records, expanded, that are not shown
+	read    int            // of records, expanded, with their headers
 	full    bool
 }
 
@@ -231,7 +255,7 @@ func (k *peek) take(b batch.Batch) error {
 			if r.Offset < k.at {
 				continue
 			}
-			if r.Offset >= k.end || !k.look(r, b.IsTransactional()) {
+			if r.Offset >= k.end || !k.look(r, len(records.Raw()), b.IsTransactional()) {
 				k.full = true
 				return errPageFull
 			}
@@ -254,20 +278,14 @@ func (k *peek) take(b batch.Batch) error {
 	return nil
 }
 
-// look shows a record, if it is looked for; false: there is no room for it, or enough was read.
-func (k *peek) look(r *batch.Record, transactional bool) bool {
-	if k.q.Match.takes(r) {
-		if !k.show(r, transactional) {
-			return false
-		}
-		k.out.Looked++
-		return true
-	}
-	if !guard.Check("broker.peek-read", k.read <= peekScanned) {
+// look shows a record of so many bytes, if it is looked for; false: there is no room for it, or
+// enough was read.
+func (k *peek) look(r *batch.Record, size int, transactional bool) bool {
+	if !guard.Check("broker.peek-read", k.read <= peekScanned) || k.q.Match.takes(r) && !k.show(r, transactional) {
 		return false
 	}
 	k.out.Looked++
-	k.read += len(r.Key) + len(r.Value) + peekRecord
+	k.read += size + peekRecord
 	return true
 }
 

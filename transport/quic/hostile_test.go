@@ -39,10 +39,11 @@ func (h held) Serve(r *kafka.Request)       { h.arrived <- r }
 
 // rig is a listener, and clients that speak QUIC to it without our dialer.
 type rig struct {
-	addr   net.Addr
-	server *kafka.Server
-	client *quicgo.Transport
-	trust  *tls.Config
+	addr     net.Addr
+	server   *kafka.Server
+	client   *quicgo.Transport
+	trust    *tls.Config
+	listener *quic.Listener
 }
 
 func newRig(t *testing.T, handler kafka.Handler, o quic.Options) rig {
@@ -70,7 +71,7 @@ func newRig(t *testing.T, handler kafka.Handler, o quic.Options) rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := rig{l.Addr(), o.Server, &quicgo.Transport{Conn: socket}, trust}
+	r := rig{l.Addr(), o.Server, &quicgo.Transport{Conn: socket}, trust, l}
 	t.Cleanup(func() {
 		for _, err := range []error{o.Server.Close(), l.Close(), r.client.Close(), socket.Close()} {
 			if err != nil {
@@ -253,6 +254,18 @@ func TestConnectionsAreCountedFromTheirFirstPacket(t *testing.T) {
 		if !errors.As(err, &refused) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Who comes by another port of the same process counts as who comes by the first.
+func TestListenersShareLimits(t *testing.T) {
+	r := newRig(t, newHeld(), quic.Options{MaxConns: 3, PerIP: 2})
+	beside := newRig(t, newHeld(), quic.Options{MaxConns: 100, Beside: r.listener})
+	r.mustDial(t)
+	beside.mustDial(t)
+	var refused *quicgo.TransportError
+	if _, err := beside.dial(t.Context()); !errors.As(err, &refused) || refused.ErrorCode != quicgo.ConnectionRefused {
+		t.Fatalf("a third connection of one address, to the other port: %v", err)
 	}
 }
 

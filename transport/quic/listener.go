@@ -26,6 +26,9 @@ type Options struct {
 	TLS    *tls.Config  // certificate; ALPN and version are set here, also of what GetConfigForClient returns
 	Server *kafka.Server
 	Name   string // of the listener
+	// Beside is a listener with which this one shares limits: of connections, and what their
+	// windows may come to. Those of Options count for nothing then. Nil: it has its own.
+	Beside *Listener
 	// IdleTimeout without a packet, after which a connection is given up; two
 	// minutes. Clients keep theirs alive while they have streams.
 	IdleTimeout time.Duration
@@ -96,8 +99,13 @@ func Listen(o Options) (*Listener, error) {
 	o.fill()
 	growBuffers(o.Conn, o.Log)
 	conf := serverConfig(o.TLS, o.Identify != nil)
-	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Count, o.Log)}
-	l.gate.refused, l.gate.arrivals = o.Refused, o.Arrivals
+	l := &Listener{o: o}
+	if o.Beside != nil {
+		l.gate = o.Beside.gate
+	} else {
+		l.gate = newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Count, o.Log)
+		l.gate.refused, l.gate.arrivals = o.Refused, o.Arrivals
+	}
 	l.transport = &quic.Transport{
 		Conn:                udp.Coalesce(o.Conn),
 		StatelessResetKey:   resetKey(conf),
