@@ -9,6 +9,9 @@ export interface PlotOptions {
   height: number;
 }
 
+// Between two times on the axis, which says them to the minute; in seconds.
+const minutes = [1, 2, 5, 10, 15, 30, 60].map((n) => n * 60);
+
 export function draw(box: HTMLElement, { names, format, height }: PlotOptions) {
   let plot: uPlot | undefined;
   let data: uPlot.AlignedData = [[], ...names.map(() => [])] as uPlot.AlignedData;
@@ -25,7 +28,7 @@ export function draw(box: HTMLElement, { names, format, height }: PlotOptions) {
         cursor: { points: { size: 6 }, drag: { x: false, y: false } },
         scales: { x: { time: true }, y: { range: (_, least, most) => [Math.min(0, least), most > 0 ? most * 1.05 : 1] } },
         axes: [
-          { ...axis, size: 28, space: 70, values: (_, splits) => splits.map((t) => new Date(t * 1000).toLocaleTimeString("sv-SE", { hour: "2-digit", minute: "2-digit" })) },
+          { ...axis, size: 28, space: 70, incrs: minutes, values: (_, splits) => splits.map((t) => new Date(t * 1000).toLocaleTimeString("sv-SE", { hour: "2-digit", minute: "2-digit" })) },
           { ...axis, size: 72, values: (_, splits) => splits.map((n) => format(n)) },
         ],
         series: [{}, ...names.map((name, i) => ({ label: name, stroke: colour(`--tone-${(i % 6) + 1}`), width: 1.5, spanGaps: false, points: { show: false } }))],
