@@ -127,6 +127,9 @@ func (noMessages) SendRecord(_ context.Context, r broker.NewRecord) (*broker.Sen
 }
 
 func (noMessages) TrimRecords(_ context.Context, q broker.TrimRequest) (int64, error) {
+	if q.Before > 1000 {
+		return 0, errors.New("it has none of those")
+	}
 	return q.Before, nil
 }
 

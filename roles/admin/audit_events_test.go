@@ -39,6 +39,7 @@ func TestTheRecordSaysWhatWasDone(t *testing.T) {
 		{http.MethodPatch, "/api/v1/topics/t", `{"set":{"retention.ms":"9"},"validate_only":true}`, ""},
 		{http.MethodPost, "/api/v1/topics/t/records", `{"partition":1,"key":"secret","value":"no secret","headers":[{"key":"h"}]}`, "topic.produce allowed topic/t (partition=1 key_bytes=6 value_bytes=9 headers=1)"},
 		{http.MethodPost, "/api/v1/topics/t/delete-records", `{"partitions":[{"partition":1,"before":2}]}`, "topic.delete-records allowed topic/t (partition=1 before=2)"},
+		{http.MethodPost, "/api/v1/topics/t/delete-records", `{"partitions":[{"partition":1,"before":2},{"partition":0,"before":9999}]}`, "topic.delete-records allowed topic/t (partition=1 before=2) ; topic.delete-records failed topic/t (partition=0 before=9999) it has none of those"},
 		{http.MethodDelete, "/api/v1/groups/g/offsets?topic=t", "", "group.delete-offsets allowed group/g (topic=t)"},
 		{http.MethodPatch, "/api/v1/topics/t", `{"set":{"retention.ms":"7"},"delete":["cleanup.policy"]}`, "topic.alter-configs allowed topic/t (set retention.ms, delete cleanup.policy)"},
 		{http.MethodPost, "/api/v1/acls", `{"acls":[` + rule("t", "read") + `,` + rule("u", "write") + `]}`,

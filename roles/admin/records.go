@@ -78,12 +78,14 @@ func toldRecord(in *sendInput) string {
 }
 
 // toldTrim is a deletion of records as the audit log has it.
-func toldTrim(in *trimInput) string {
+func toldTrim(in *trimInput) string { return toldBefore(in.Body.Partitions) }
+
+func toldBefore(all []PartitionBefore) string {
 	const most = 20
 	var said []string
-	for i, p := range in.Body.Partitions {
+	for i, p := range all {
 		if i == most {
-			said = append(said, fmt.Sprintf("and %d more", len(in.Body.Partitions)-most))
+			said = append(said, fmt.Sprintf("and %d more", len(all)-most))
 			break
 		}
 		said = append(said, fmt.Sprintf("partition=%d before=%d", p.Partition, p.Before))
@@ -141,22 +143,27 @@ func (a messagesAPI) trim(ctx context.Context, in *trimInput) (*trimOutput, erro
 		named[p.Partition] = true
 	}
 	var first error
-	failed := 0
+	var done, failed []PartitionBefore
 	for _, p := range in.Body.Partitions {
 		is := DeletedBefore{Partition: p.Partition}
 		start, err := a.messages.TrimRecords(ctx, broker.TrimRequest{Topic: in.Name, Partition: p.Partition, Before: p.Before})
 		if err != nil {
 			is.Error = err.Error()
-			if failed++; first == nil {
-				first = err
+			if failed = append(failed, p); first == nil {
+				first = messagesProblem(err)
 			}
 		} else {
 			is.LogStart = &start
+			done = append(done, p)
 		}
 		out.Body.Partitions = append(out.Body.Partitions, is)
 	}
-	if failed == len(in.Body.Partitions) {
-		return nil, messagesProblem(first)
+	if len(done) == 0 {
+		return nil, first
+	}
+	if len(failed) > 0 {
+		tell(ctx, "topic", in.Name, toldBefore(done), nil)
+		tell(ctx, "topic", in.Name, toldBefore(failed), first)
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -263,6 +264,25 @@ func TestALookAtALeaderThatKnowsNoFilter(t *testing.T) {
 			if got := fmt.Sprint(offsets); got != want || is.Looked != 3 || is.Next != 3 {
 				t.Errorf("%+v: %s, want %s; it looked at %d", match, got, want, is.Looked)
 			}
+		}
+	})
+}
+
+// Of a record that has no answer in time it is not known whether it is there.
+func TestARecordByHandThatHasNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, false, nil)
+		if made := c.controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: "events", Partitions: 1, ReplicationFactor: 1}}, false)[0]; made.Err != nil {
+			t.Fatal(made.Err)
+		}
+		c.settle()
+		c.nodes[1].ServeInside(func(conn net.Conn) {
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		})
+		var late *GroupError
+		if _, err := c.nodes[1].SendRecord(t.Context(), NewRecord{Topic: "events"}); !errors.As(err, &late) || late.Code != kerr.RequestTimedOut || !strings.Contains(late.Detail, "may be there all the same") {
+			t.Errorf("%v", err)
 		}
 	})
 }

@@ -154,7 +154,7 @@ func (b *Broker) sendHere(ctx context.Context, r NewRecord) (*SentRecord, error)
 	go (*serve)(server) // ends with the connection
 	p, err := exchange(ctx, client, q)
 	if err != nil {
-		return nil, fmt.Errorf("send a record to %s-%d: %w", r.Topic, r.Partition, err)
+		return nil, &GroupError{kerr.RequestTimedOut, fmt.Sprintf("send a record to %s-%d: %v", r.Topic, r.Partition, err)}
 	}
 	if len(p.Topics) != 1 || len(p.Topics[0].Partitions) != 1 {
 		return nil, fmt.Errorf("send a record to %s-%d: an answer for other partitions", r.Topic, r.Partition)
