@@ -35,11 +35,11 @@ const (
 // uploads reports whether the body of a request is the bytes of a module.
 func uploads(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Path == uploadsPath }
 
-// mostOf is how large the body of a request may be. What only looks has none: a stream would keep
-// its place among the large ones for an hour.
+// mostOf is how large the body of a request may be. What only looks has a small one at most, which
+// nobody reads: a stream would keep its place among the large ones for an hour.
 func mostOf(r *http.Request) int64 {
 	if looksOnly(r) {
-		return 0
+		return smallBodyBytes - 1
 	}
 	if uploads(r) {
 		return metadata.MaxModuleBytes
