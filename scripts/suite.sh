@@ -14,7 +14,8 @@
 #            and is well again; what Prometheus says of deploy/monitoring
 #   api      the admin API called by its own document, with what that allows and what it does not
 #   console  the web console in Debian's Chromium, against a secured cluster of three nodes: every
-#            page and action, axe, outages; ONLY=text runs the tests of that name
+#            page, what is done there, axe, outages; ONLY=text runs the tests of that name. Before
+#            it, its types, and that two builds are the same
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
 #   packages  a release, twice; the Debian package and the image's root, installed and run; the
@@ -173,6 +174,7 @@ packages() {
 console() {
 	command -v node >/dev/null || lacking "Node is not installed"
 	command -v chromium >/dev/null && [ -d build/console/node_modules/playwright-core ] || lacking "Chromium or what drives it is not installed (scripts/deps.sh)"
+	scripts/console.sh check
 	node --test-reporter=spec test/console/main.mjs bin/rustmq build/console
 }
 batteries() {

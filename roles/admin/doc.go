@@ -6,8 +6,11 @@
 // which work on the files of an authority (security/ca).
 //
 // The API answers from the cluster's image, from what the brokers say that lead partitions
-// and coordinate groups, and from the bucket of this process; nothing is invented, and nothing
-// is kept: operations that go on after their call are read off the image. No request names
+// and coordinate groups, and from the bucket of this process; nothing is invented, and of the cluster nothing
+// is kept but an hour of figures and of lag, in memory (history.go, lags.go): operations that go on
+// after their call are read off the image. Answers that go on are server-sent events (stream.go); they
+// end with the rights of who reads. The pages of the console are package console's, and what they may
+// offer a user is told by the rows of the routes (may.go). No request names
 // a bucket: a URL is probed by the process of the command, so that the server cannot
 // be sent anywhere. Errors are RFC 9457 problems with Kafka's error name as their
 // title. The document at /api/v1/openapi.json is made from the code that serves.
@@ -20,7 +23,7 @@
 // what ACLs allow it, by the row of the route (rules.go), without which a server does not start.
 //
 // Against pages in a browser it refuses requests with an
-// Origin other than its own, changes by a session's cookie without the session's token, and, in the
+// Origin other than its own, what a browser says it fetches for another site (browsers.go), changes by a session's cookie without the session's token, and, in the
 // clear, a Host that is a name and none of its own: an address cannot be
 // rebound. Where others reach it, the first three paths are answered by any name.
 //

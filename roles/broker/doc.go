@@ -52,7 +52,8 @@
 //     as fast as clients ask (damage.go).
 //   - Who a client is, where it is asked, is found out by package login (sasl.go); the
 //     transport lets nothing else through before.
-//   - Who comes from inside, the cluster's own transforms (inside.go), is held to no rule and no
+//   - Who comes from inside, the cluster's own transforms (inside.go) and records that operators send by
+//     hand (operator_records.go), is held to no rule and no
 //     quota, and served nothing that administers. Only this process, and brokers that have
 //     proved to be some, come that way.
 //   - Who exceeds a quota is told how long to wait, and muted for as long

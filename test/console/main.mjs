@@ -1,5 +1,5 @@
 // The console in Debian's Chromium, against a cluster of three nodes with certificates,
-// passwords, rules and data: every page, every action, and what goes wrong around them.
+// passwords, rules and data: every page, what is done there, and what goes wrong around them.
 // What an action has done is asked of the API or the command line, never of the page alone.
 // Usage: node --test-reporter=spec test/console/main.mjs RUSTMQ BUILD
 //   RUSTMQ  the program

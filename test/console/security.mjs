@@ -1,4 +1,4 @@
-// Security, audit, configuration and health: every action, by who may do it, and what is offered to
+// Security, audit, configuration and health: what is done there, by who may do it, and what is offered to
 // who may not.
 import assert from 'node:assert/strict';
 import { accessible, fits, reachable } from './judge.mjs';

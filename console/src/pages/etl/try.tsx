@@ -7,7 +7,8 @@ import { useAction } from "../../hooks";
 import { useQuery } from "../../router";
 import type { ETLHeader, ETLRecord, ETLTrial, ETLTried } from "../../types";
 import { Badge, Button, Check, Empty, ProblemView, Section, Select, type Kind } from "../../ui";
-import { diffLines, pretty, type Line } from "./diff";
+import { indented } from "../../text";
+import { diffLines, type Line } from "./diff";
 import { SampleOf, type Sample } from "./sample";
 import { plainTopics, policyOf, type Spec } from "./spec";
 import { policyWords } from "./states";
@@ -172,7 +173,7 @@ function shown(text: string | null | undefined, base64: string | undefined, asHe
     return asHex || data.length <= 1024 ? hex(data) : `${bytes(data.length)} that are no text`;
   }
   if (text === undefined || text === null) return none;
-  return asHex ? hex(new TextEncoder().encode(text)) : pretty(text);
+  return asHex ? hex(new TextEncoder().encode(text)) : (indented(text) ?? text);
 }
 
 function headers(all: ETLHeader[] | null | undefined, asHex: boolean): string {

@@ -8,7 +8,7 @@ import { Link, navigate, type PageProps } from "../../router";
 import type { GroupDescription, GroupMember, GroupPartition, LagHistory } from "../../types";
 import { Badge, Button, Chart, Confirm, Loading, Page, ProblemView, Select, Table, Tabs, notify, type Column } from "../../ui";
 import { groupURL, topicPath } from "../topics/paths";
-import { visible } from "../topics/text";
+import { visible } from "../../text";
 import { Reset } from "./reset";
 import { groupKind } from "./state";
 

@@ -7,7 +7,7 @@ import { useAction } from "../../hooks";
 import type { GroupDescription, OffsetMove, OffsetPlan, OffsetReset } from "../../types";
 import { Badge, Button, Dialog, Field, Form, ProblemView, Select, Table, notify, type Column } from "../../ui";
 import { groupURL } from "../topics/paths";
-import { visible } from "../topics/text";
+import { visible } from "../../text";
 
 type To = OffsetReset["to"];
 

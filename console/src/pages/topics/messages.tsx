@@ -7,7 +7,7 @@ import type { Message } from "../../types";
 import { Badge, Button, Field, Form, Loading, ProblemView, Select, Table, Time, type Column, type Kind } from "../../ui";
 import { keyOf, PartPreview, RecordDialog, valueOf } from "./record";
 import { mostKept, mostPartitions, useTail, type Asked, type From, type Tail } from "./tail";
-import { preview } from "./text";
+import { preview } from "../../text";
 
 const froms: { value: From; label: string }[] = [
   { value: "newest", label: "the newest records" },

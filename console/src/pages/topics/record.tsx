@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { bytes, count, hex } from "../../format";
 import type { Message } from "../../types";
 import { Badge, Button, Command, Dialog, KeyValue, Time } from "../../ui";
-import { bytesOf, indented, kindOf, preview, visible, type Part } from "./text";
+import { bytesOf, indented, kindOf, preview, visible, type Part } from "../../text";
 
 export const keyOf = (m: Message): Part => ({ text: m.key, base64: m.key_base64, size: m.key_bytes });
 export const valueOf = (m: Message): Part => ({ text: m.value, base64: m.value_base64, size: m.value_bytes });

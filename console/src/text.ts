@@ -1,6 +1,6 @@
 // Bytes and text of records as they are shown. All of it is text to the page, whatever it is; what
 // would change how a line reads (controls, marks of direction) is shown by its number.
-import { fromBase64 } from "../../format";
+import { fromBase64 } from "./format";
 
 const odd = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 
