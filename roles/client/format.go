@@ -266,8 +266,9 @@ func (p piece) fill(field []byte, r *kgo.Record) (err error) {
 		r.Value, err = p.decode(field)
 	case 'p':
 		var n int64
-		if n, err = strconv.ParseInt(string(field), 10, 32); err != nil || n < 0 {
-			return fmt.Errorf("%q is not a partition", clip(field))
+		// As consume writes it: what has a zero before it may have another field's end there.
+		if n, err = strconv.ParseInt(string(field), 10, 32); err != nil || n < 0 || strconv.FormatInt(n, 10) != string(field) {
+			return fmt.Errorf("%q is not a partition: want its number, without sign or leading zeros", clip(field))
 		}
 		r.Partition = int32(n)
 	case 'T':

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -173,6 +174,8 @@ func FuzzFormatRoundTrip(f *testing.F) {
 	f.Add(`%k\t%v`, []byte("key"), []byte("value"))
 	f.Add(`<%k{hex}> %% %s{base64}!\x00`, []byte{}, []byte("x"))
 	f.Add(`%T %h %d{2006-01-02}`, []byte("a"), []byte("b"))
+	f.Add(`%v0%p`, []byte{}, []byte("0"))
+	f.Add(`%v0%k{hex}`, []byte{}, []byte("0A"))
 	f.Fuzz(func(t *testing.T, format string, key, value []byte) {
 		in, err := parseInputFormat(format)
 		if err != nil {
@@ -186,7 +189,14 @@ func FuzzFormatRoundTrip(f *testing.F) {
 		}
 		again := outputFormat(in).write(nil, read)
 		onlyClients := !in.has('o') && !in.has('e') && !in.has('K') && !in.has('V') && !in.has('S') && !in.has('d') && !in.has('t') && !in.has('T')
-		if onlyClients && !bytes.Equal(again, line) && !bytes.ContainsAny(value, "=,") {
+		if !onlyClients || bytes.Equal(again, line) || bytes.ContainsAny(value, "=,") {
+			return
+		}
+		// A value that holds what stands behind it ends there, and its rest may be taken for hex or
+		// base64, which are written in one way and read in several: the record is the same then.
+		decoded := slices.ContainsFunc(in, func(p piece) bool { return p.modifier == "hex" || p.modifier == "base64" })
+		same := &kgo.Record{Topic: "t", Timestamp: record.Timestamp}
+		if !decoded || in.read(again, same) != nil || !reflect.DeepEqual(same, read) {
 			t.Fatalf("%q: %q was read and written as %q", format, line, again)
 		}
 	})
