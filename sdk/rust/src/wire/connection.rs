@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{MetadataRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
@@ -87,11 +87,12 @@ impl Connection {
         Connection { held: Arc::new(Held(shared.clone())), shared }
     }
 
-    /// Learns what the broker understands.
+    /// Learns what the broker understands. One that does not speak Metadata, without which nothing can be done, is
+    /// refused, so that what it said wrongly is asked again by the next connection and not believed as long as this lives.
     pub(crate) async fn negotiate(&self) -> Result<()> {
         let versions = Versions::ask(self).await?;
         let _ = self.shared.versions.set(versions); // twice is the same
-        Ok(())
+        self.version::<MetadataRequest>(i16::MAX).map(drop)
     }
 
     /// What the broker understands; nothing before [`Connection::negotiate`].

@@ -168,10 +168,14 @@ pub async fn run_hostile(seed: &str) -> Result<(), Failed> {
         }
         liar.lies.store(false, Ordering::SeqCst);
         // Names that it has heard wrongly are nobody's, and what it must not send again it does not: all else works.
-        eventually("a client works once the broker does", async || {
-            within_for(Duration::from_secs(5), "a ping ends", client.ping()).await.is_ok_and(|p| p.is_ok())
+        let mut last = String::new();
+        let works = eventually("a client works once the broker does", async || {
+            let pinged = within_for(Duration::from_secs(5), "a ping ends", client.ping()).await;
+            last = format!("{pinged:?}");
+            matches!(pinged, Ok(Ok(())))
         })
-        .await?;
+        .await;
+        works.map_err(|e| format!("round {round}: {e}; the last ping: {last}"))?;
         within("a consumer is closed", consumer.close()).await?;
         within("a client is closed", client.close()).await?;
     }
