@@ -16,7 +16,6 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -130,11 +129,12 @@ func (b *bench) run(ctx context.Context, cmd *cobra.Command, what string) error 
 	if b.topic == "" {
 		b.topic = "bench-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	}
-	switch _, err := adm.CreateTopic(ctx, int32(b.partitions), -1, nil, b.topic); {
-	case err == nil && !b.keep:
+	_, made, err := makeTopic(ctx, cl, b.topic, b.partitions)
+	if made && !b.keep {
 		defer deleteTopic(ctx, adm, b.topic)
-	case err != nil && !errors.Is(err, kerr.TopicAlreadyExists):
-		return fmt.Errorf("make the topic %s: %w", b.topic, err)
+	}
+	if err != nil {
+		return err
 	}
 	for _, load := range []struct {
 		name string

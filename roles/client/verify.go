@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -95,10 +94,11 @@ func (v *verify) run(ctx context.Context, cmd *cobra.Command) error {
 		}
 	}
 	if v.phase != "check" {
-		if _, err := adm.CreateTopic(ctx, int32(v.partitions), -1, nil, v.topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			return fmt.Errorf("make the topic %s: %w", v.topic, err)
+		partitions, _, err := makeTopic(ctx, cl, v.topic, v.partitions)
+		if err != nil {
+			return err
 		}
-		if err := v.produce(ctx, adm); err != nil {
+		if err := v.produce(ctx, partitions); err != nil {
 			return err
 		}
 	}
@@ -124,20 +124,9 @@ const largestValue = 16 << 20
 // errNoAck ends a load whose broker is gone for good.
 var errNoAck = errors.New("no ack came")
 
-// produce loads the topic, and remembers acks until all are in, the broker is
-// gone for good, or an interrupt.
-func (v *verify) produce(ctx context.Context, adm *kadm.Client) (err error) {
-	topics, err := adm.ListTopics(ctx, v.topic)
-	if err != nil {
-		return fmt.Errorf("ask for the partitions of %s: %w", v.topic, err)
-	}
-	partitions := len(topics[v.topic].Partitions)
-	if err := topics[v.topic].Err; err != nil && partitions == 0 {
-		return fmt.Errorf("ask for the partitions of %s: %w", v.topic, err)
-	}
-	if partitions == 0 {
-		return fmt.Errorf("topic %s has no partitions yet: try again", v.topic)
-	}
+// produce loads the topic's partitions, and remembers acks until all are in, the
+// broker is gone for good, or an interrupt.
+func (v *verify) produce(ctx context.Context, partitions int) (err error) {
 	acks, err := openLedger(v.state)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -37,6 +38,33 @@ func TestVerifySoundBroker(t *testing.T) {
 	topics, err := admin(t, addr).ListTopics(t.Context())
 	if err != nil || len(topics.Names()) != 1 {
 		t.Errorf("left behind: %v, %v", topics.Names(), err)
+	}
+}
+
+// A broker of a cluster may hear of a topic after the one that made it.
+func TestVerifyWaitsForItsTopic(t *testing.T) {
+	c, addr := broker(t)
+	asked := 0
+	c.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		in := req.(*kmsg.MetadataRequest)
+		if len(in.Topics) == 0 || asked == 2 {
+			return nil, nil, false
+		}
+		asked++
+		resp := in.ResponseKind().(*kmsg.MetadataResponse)
+		for _, topic := range in.Topics {
+			unknown := kmsg.NewMetadataResponseTopic()
+			unknown.Topic, unknown.ErrorCode = topic.Topic, kerr.UnknownTopicOrPartition.Code
+			resp.Topics = append(resp.Topics, unknown)
+		}
+		return resp, nil, true
+	})
+	if stdout, _ := rustmq(t, "", "verify", "-b", addr, "-n", "10", "--partitions", "3"); !strings.HasPrefix(stdout, "10 acked, 10 read: 0 lost") {
+		t.Error(stdout)
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times while nothing was known", asked)
 	}
 }
 

@@ -64,6 +64,7 @@ func (e *echo) End() { e.h.note(fmt.Sprint("end ", e.Epoch)) }
 type house struct {
 	*Shards[string, *echo]
 	unreadable atomic.Bool
+	opening    func() // called while a shard is opened, unless nil
 	block      chan struct{}
 
 	mu    sync.Mutex // guards notes
@@ -79,7 +80,12 @@ func (h *house) note(what string) {
 func open(t *testing.T) *house {
 	h := &house{block: make(chan struct{})}
 	h.Shards = New(Options{What: "echoes", Partitions: 2, MaxQueue: 2, Logger: slog.New(slog.DiscardHandler)},
-		func(s *Shard[string]) *echo { return &echo{Shard: s, h: h} })
+		func(s *Shard[string]) *echo {
+			if h.opening != nil {
+				h.opening()
+			}
+			return &echo{Shard: s, h: h}
+		})
 	t.Cleanup(h.Close)
 	return h
 }
@@ -149,6 +155,43 @@ func TestRequestsAreAnsweredWhereTheyAreLed(t *testing.T) {
 		loading := h.All()[0]
 		h.Unload(0)
 		want(t, askShard(ctx, loading, "a"), kerr.NotCoordinator)
+	})
+}
+
+// Who waits for a log to be read waits for the next epoch's, whenever it begins.
+func TestAwaitLoadOutlivesAnEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.unreadable.Store(true)
+		h.Load(0, 1)
+		done := make(chan struct{})
+		go func() {
+			h.AwaitLoad(t.Context(), 0)
+			close(done)
+		}()
+		isOver := func() bool {
+			synctest.Wait()
+			select {
+			case <-done:
+				return true
+			default:
+				return false
+			}
+		}
+		h.opening = func() {
+			if isOver() {
+				t.Error("over while the next epoch begins")
+			}
+		}
+		h.Load(0, 2)
+		if isOver() {
+			t.Fatal("over before the log is read")
+		}
+		h.unreadable.Store(false)
+		time.Sleep(LoadRetry)
+		if !isOver() {
+			t.Fatal("waited for what is read")
+		}
 	})
 }
 

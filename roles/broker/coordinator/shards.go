@@ -65,13 +65,13 @@ func (p *Shards[R, S]) Load(partition int32, epoch storage.Epoch) {
 	if p.closed || was != nil && was.Epoch >= epoch {
 		return
 	}
-	if was != nil {
-		was.stop()
-	}
 	s := newShard[R](p.opt, partition, epoch, p.last[partition])
 	l := &led[R, S]{s, p.open(s)}
 	p.last[partition] = s
 	p.led[partition].Store(l)
+	if was != nil {
+		was.stop() // now that AwaitLoad finds the next one
+	}
 	p.run.Go(func() { s.live(l.runner) })
 }
 
