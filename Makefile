@@ -72,12 +72,8 @@ suites: build ## Run all suites: other languages, root, time
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*
 
-soak: build ## The suites that gain from time, for longer (SOAK=minutes, default 60)
-	@SOAK=$${SOAK:-60} scripts/suite.sh chaos
-	@SOAK=$${SOAK:-60} scripts/suite.sh seeds
-	@SOAK=$${SOAK:-60} scripts/suite.sh fuzz
-	@SOAK=$${SOAK:-60} scripts/suite.sh hour
-	@SOAK=$${SOAK:-60} scripts/suite.sh kgo
+soak: build ## The suites that gain from time, for longer (SOAK=minutes, default 60); adds to docs/reliability.md
+	@SOAK=$${SOAK:-60} scripts/soak.sh bits chaos seeds fuzz hour kgo mutants
 
 release: $(TOOLS)/nfpm $(TOOLS)/sbom ## Make what is released into build/release: VERSION=1.2.3 make release
 	@scripts/release.sh '$(VERSION)'

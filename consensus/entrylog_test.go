@@ -17,6 +17,7 @@ import (
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
 	"rustmq.dev/rustmq/test/seeded"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // tape is a WAL that only remembers: every frame is durable at once, or, as a
@@ -259,6 +260,7 @@ func TestSnapshotBytes(t *testing.T) {
 			t.Fatalf("cut at %d: no error", cut)
 		}
 	}
+	tally.Log(t, tally.Counts{"bits_flipped": int64(len(encoded) * 8)})
 }
 
 func FuzzDecodeSnapshot(f *testing.F) {

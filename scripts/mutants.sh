@@ -49,5 +49,6 @@ failed=0
 [ -z "$lives" ] || failed=$(wc -l <<<"$lives")
 [ -z "$lives" ] || echo "$lives"
 sed 's/^/owed: no killer yet for /' < <(grep -v '^#' test/mutants/owed.txt || :)
+echo "tally: {\"guards\":$(($(wc -l <<<"$killers") - failed))}"
 echo "mutants: $(($(wc -l <<<"$killers") - failed)) passed, $failed failed"
 [ "$failed" = 0 ]

@@ -7,6 +7,7 @@
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
+#   bits     every bit of a small store of each kind, flipped by itself: none is served
 #   sdk      the Rust SDK: format, clippy, docs, its tests by debug and release; and what the
 #            SDKs, kcat and the Java client write, read by each of them
 #   docs     generated files are fresh; docs/ as a site, and every link; the commands of README,
@@ -97,6 +98,13 @@ buckets() {
 	test/buckets/servers.sh bin/rustmq "$PWD/build/buckets"
 }
 mutants() { scripts/mutants.sh; }
+bits() {
+	# All there are: without SOAK, of the log only those in use.
+	go test -count=1 -vet=off -v -timeout 100m -run '^TestEveryFlippedBitIsDetectedOrHarmless$' ./storage/wal ${SOAK:+-exhaustive}
+	go test -count=1 -vet=off -v -timeout 100m \
+		-run '^Test(EveryFlippedBitIsSeen|EveryFlippedBitOfAManifestIsSeen|EveryFlippedBitUnderTheCRCIsSeen|LogEntryDamageIsFound|DamagedSnapshotIsRefused|SnapshotBytes|DamagedNonceIsNoOtherBucket)$' \
+		./storage/object ./storage/batch ./consensus ./consensus/metadata ./roles/controller
+}
 fuzz() {
 	# Each target gets its share of a minute, or of SOAK minutes: building them and going
 	# through what the corpora have takes another. Coverage is looked at in rustmq's own
@@ -109,7 +117,8 @@ fuzz() {
 	[ "$share" -ge 1 ] || share=1
 	built=$(mktemp -d)
 	trap 'rm -rf "$built"' EXIT
-	passed=0
+	passed=0 cpu=0 inputs=0
+	TIMEFORMAT='%U %S'
 	# One binary for all targets of a package, linked two at a time once all is compiled.
 	dirs=$(awk '{ print "./" $1 }' <<<"$targets" | uniq)
 	covered=-gcflags=rustmq.dev/...=-d=libfuzzer
@@ -119,7 +128,7 @@ fuzz() {
 	xargs -P 2 -I {} bash -c 'mkdir -p "$built/{}" && go test -c -vet=off "$covered" -o "$built/{}/test" {}' <<<"$dirs"
 	while read -r dir target; do
 		for try in 1 2 3; do
-			(cd "$dir" && "$built/$dir/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${share}s" -test.fuzzcachedir "$built/corpus/$dir") >"$built/out" 2>&1 && break
+			{ time (cd "$dir" && "$built/$dir/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${share}s" -test.fuzzcachedir "$built/corpus/$dir") >"$built/out" 2>&1; } 2>"$built/took" && break
 			# Go before 1.27 sometimes takes the end of its time for a failure
 			# (go.dev/issue/75804): an input that fails says otherwise, and is written.
 			if [ $try = 3 ] || grep -q 'Failing input' "$built/out" || ! grep -A1 "^--- FAIL: $target " "$built/out" | grep -qx ' *context deadline exceeded'; then
@@ -129,7 +138,10 @@ fuzz() {
 			fi
 		done
 		passed=$((passed + 1))
+		cpu=$(awk -v cpu="$cpu" '{ print cpu + $1 + $2 }' "$built/took")
+		inputs=$((inputs + $(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$built/out" | tail -n 1 | grep . || echo 0)))
 	done <<<"$targets"
+	echo "tally: {\"fuzz_targets\":$passed,\"fuzz_cpu_seconds\":${cpu%.*},\"fuzz_inputs\":$inputs}"
 	echo "fuzz: $passed passed, 0 failed"
 }
 hour() {
@@ -193,7 +205,7 @@ sdk() {
 	test/compat/sdk/interchange.sh bin/rustmq build/sdk/go build/rust/debug/examples/interchange build
 }
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | sdk | docs | api | console | batteries | packages | hour | seeds) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | bits | sdk | docs | api | console | batteries | packages | hour | seeds) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/test/seeded"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 func TestLogEntryRoundTrip(t *testing.T) {
@@ -51,6 +52,7 @@ func TestLogEntryDamageIsFound(t *testing.T) {
 			t.Fatalf("cut to %d bytes: no error", cut)
 		}
 	}
+	tally.Log(t, tally.Counts{"bits_flipped": int64(len(entry) * 8)})
 }
 
 func FuzzLogEntry(f *testing.F) {

@@ -14,6 +14,7 @@ import (
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // sample is a state with some of everything.
@@ -159,6 +160,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 			t.Fatalf("cut at %d: no error", cut)
 		}
 	}
+	tally.Log(t, tally.Counts{"bits_flipped": int64(len(snapshot) * 8)})
 }
 
 func TestTopicNames(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // TestDamagedNonceIsNoOtherBucket: a store that flips a bit of its answer is ill; it
@@ -31,6 +32,7 @@ func TestDamagedNonceIsNoOtherBucket(t *testing.T) {
 			t.Errorf("%q: %x, %v", text, got, err)
 		}
 	}
+	tally.Log(t, tally.Counts{"bits_flipped": int64(8 * len(whole))})
 	for n := range len(whole) - 1 {
 		if n == 32 {
 			continue // as it was written before there were sums

@@ -15,6 +15,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/test/seeded"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // build makes a batch of the given values, a second apart, or fails the test.
@@ -342,6 +343,7 @@ func TestEveryFlippedBitUnderTheCRCIsSeen(t *testing.T) {
 		}
 		b[i/8] ^= 1 << (i % 8)
 	}
+	tally.Log(t, tally.Counts{"bits_flipped": int64((len(b) - atAttributes) * 8)})
 }
 
 func TestInternalAppendsMayBeControl(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // TestEveryFlippedBitIsSeen: by Verify wherever it is, and by who reads a range
@@ -49,6 +50,7 @@ func TestEveryFlippedBitIsSeen(t *testing.T) {
 		}
 		b[i/8] ^= 1 << (i % 8)
 	}
+	tally.Log(t, tally.Counts{"bits_flipped": int64(len(b) * 8)})
 }
 
 // TestCutAndGrownObjectsAreNotRead, at any byte.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // sampleManifest is a manifest of n ranges as they are in a cluster.
@@ -78,6 +79,7 @@ func TestEveryFlippedBitOfAManifestIsSeen(t *testing.T) {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
 	}
+	tally.Log(t, tally.Counts{"bits_flipped": int64(len(b) * 8)})
 	if _, err := DecodeManifest(append(b, 0), m.ID, m.Partition, ref); !errors.As(err, new(*CorruptionError)) {
 		t.Fatalf("a byte more: %v", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // TestLostOnlySegment: a log whose only segment is gone, or has lost its header,
@@ -175,6 +176,7 @@ func TestEveryFlippedBitIsDetectedOrHarmless(t *testing.T) {
 	if refused == 0 || harmless == 0 {
 		t.Fatal("nothing was flipped")
 	}
+	tally.Log(t, tally.Counts{"bits_flipped": int64(refused + harmless)})
 }
 
 // TestDamagedBlocksAndFilesAreNotAbsence zeroes each block, cuts each file, and

@@ -109,6 +109,7 @@ func (d *drill) checkBucket(s *server) error {
 	if err != nil {
 		return err
 	}
+	d.counts["objects_audited"] += report.Committed.Objects
 	d.t.Logf("%d lives read %d MiB from the bucket; clean after %v: %d objects of %d MiB, all verified; %d of %d ranges are in %d manifests",
 		d.cold, d.coldBytes>>20, took.Round(100*time.Millisecond), report.Committed.Objects, report.Committed.Bytes>>20, state.Filed, state.Ranges, state.Manifests)
 	return nil

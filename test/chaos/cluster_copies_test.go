@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // A topic is copied in transactions while servers of a cluster, the coordinators among
@@ -31,5 +33,7 @@ func TestExactlyOnceCopySurvivesFailovers(t *testing.T) {
 	copies.finish(t)
 	must(t, copies.broken(c.clean()))
 	must(t, copies.broken(c.agree(t.Context(), source.topic, copies.to.topic)))
+	c.counts.Add(copies.counts())
+	tally.Log(t, c.counts)
 	t.Logf("after %v", done)
 }

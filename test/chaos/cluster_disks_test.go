@@ -40,6 +40,10 @@ func (c *cluster) powerCut(nodes ...int) {
 	for _, i := range nodes {
 		c.nodes[i].kill()
 	}
+	c.counts["power_cuts"] += int64(len(nodes))
+	if len(nodes) == len(c.nodes) {
+		c.counts["power_cuts_of_all"]++
+	}
 	for _, v := range volumes {
 		must(c.t, c.volumes[v].powerUp())
 	}
@@ -107,6 +111,7 @@ func TestClusterSurvivesAFullDisk(t *testing.T) {
 		}
 		must(t, os.Remove(filepath.Join(d.volumes[i].dir, "filler")))
 		d.judge(d.inSync(d.history.topic))
+		d.counts["disks_full"]++
 		return fmt.Sprintf("the disk of node %d was full", i+1)
 	})
 	d.finish()
@@ -126,6 +131,7 @@ func TestClusterSurvivesAWipedServer(t *testing.T) {
 	d.nodes[wiped].kill()
 	must(t, os.RemoveAll(d.data(wiped)))
 	d.start(wiped)
+	d.counts["disks_lost"]++
 	d.done = append(d.done, fmt.Sprintf("node %d was wiped", wiped+1))
 	d.judge(d.settle(d.history))
 	d.nodes[wiped].address(t)

@@ -124,6 +124,14 @@ func TestPlannedMoves(t *testing.T) {
 		t.Errorf("a producer met the moves: %v", a.failed)
 	}
 	for what, all := range gaps {
+		if what != "nothing" {
+			for _, gap := range all {
+				d.counts["planned_moves"]++
+				if gap <= 100*time.Millisecond {
+					d.counts["planned_moves_in_time"]++
+				}
+			}
+		}
 		t.Logf("longest gap between acks, %s: %v", what, all)
 	}
 	d.finish()

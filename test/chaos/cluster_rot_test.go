@@ -113,15 +113,17 @@ func TestClusterSurvivesAFlippedBit(t *testing.T) {
 	flip := func() string {
 		d.judge(d.inSync(d.history.topic)) // so that the others have all
 		i := len(d.done) % len(d.nodes)
-		d.nodes[i].kill()
+		d.kill(i)
 		bit, err := flipBit(d.rng, d.data(i)+"/wal", topic)
 		d.judge(err)
+		d.counts["bits_flipped"]++
 		d.restart(i)
 		d.judge(d.makeLeader(i, d.history.topic))
 		d.judge(d.settle(d.history))
 		d.judge(d.inSync(d.history.topic))
 		if strings.Contains(d.nodes[i].log.String(), "a damaged replica has begun anew") {
 			healed++
+			d.counts["replicas_healed"]++
 		}
 		return fmt.Sprintf("%s, of node %d, which led then", bit, i+1)
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // cluster is servers with the default ports and one bucket, each on an address of its own:
@@ -28,6 +30,7 @@ type cluster struct {
 	volumes []*volume // the data directories are on, and the last one the bucket; or none
 	nodes   []*server
 	set     []string
+	counts  tally.Counts // of what happened to it, and of what was found whole
 }
 
 // newCluster starts size servers, and waits until all listen.
@@ -41,7 +44,7 @@ func newCluster(t *testing.T, number, size int, set ...string) *cluster {
 // assemble prepares a cluster, and starts nothing.
 func assemble(t *testing.T, number, size int, set ...string) *cluster {
 	t.Helper()
-	return &cluster{t: t, rng: newRand(t), bin: program(t), dir: t.TempDir(), number: number, nodes: make([]*server, size),
+	return &cluster{t: t, rng: newRand(t), bin: program(t), dir: t.TempDir(), number: number, nodes: make([]*server, size), counts: tally.Counts{},
 		set: slices.Concat([]string{"wal.segment_size=8MiB", "wal.capacity=512MiB", "wal.memory=16MiB"}, collecting, set)}
 }
 
@@ -94,6 +97,12 @@ func (c *cluster) start(i int) {
 	}
 	c.nodes[i] = launch(c.t, args[0], args[1:]...)
 	c.t.Cleanup(c.nodes[i].kill)
+}
+
+// kill ends a server by SIGKILL.
+func (c *cluster) kill(i int) {
+	c.nodes[i].kill()
+	c.counts["kills"]++
 }
 
 // restart starts a server again, and waits until it listens.
@@ -150,7 +159,7 @@ func (c *cluster) disturb() string {
 	s := c.nodes[i]
 	switch c.rng.IntN(6) {
 	case 0, 1:
-		s.kill()
+		c.kill(i)
 		<-time.After(c.between(0, 3*time.Second))
 		c.restart(i)
 		return fmt.Sprintf("SIGKILL of node %d", i+1)
@@ -158,15 +167,17 @@ func (c *cluster) disturb() string {
 		must(c.t, s.cmd.Process.Signal(syscall.SIGSTOP))
 		<-time.After(c.between(200*time.Millisecond, 4*time.Second))
 		must(c.t, s.cmd.Process.Signal(syscall.SIGCONT))
+		c.counts["pauses"]++
 		return fmt.Sprintf("SIGSTOP of node %d", i+1)
 	case 4:
 		must(c.t, s.cmd.Process.Signal(syscall.SIGTERM))
 		<-s.ended
+		c.counts["stops"]++
 		c.restart(i)
 		return fmt.Sprintf("SIGTERM of node %d", i+1)
 	}
-	for _, s := range c.nodes {
-		s.kill()
+	for i := range c.nodes {
+		c.kill(i)
 	}
 	c.begin()
 	return "SIGKILL of all"
@@ -275,18 +286,23 @@ func (d *drilled) finishBeside(others ...*producer) {
 	}
 	d.judge(d.clean())
 	d.judge(d.agree(ctx, d.history.topic))
+	d.counts["records"] += int64(acked)
+	tally.Log(d.t, d.counts)
 	d.t.Logf("%d records acked and there, once, in their place, after %v", acked, d.done)
 }
 
 // clean waits until the bucket holds what the catalogue names, whole, and nothing else.
 func (c *cluster) clean() error {
+	audited := int64(0)
 	for i, s := range c.nodes {
 		report, took, err := s.awaitClean(c.bin, func() (int64, error) { return filesOf(c.bucket()) })
 		if err != nil {
 			return fmt.Errorf("asked of node %d: %w", i+1, err)
 		}
 		c.t.Logf("node %d finds the bucket clean after %v: %d objects, all verified", i+1, took.Round(100*time.Millisecond), report.Committed.Objects)
+		audited = report.Committed.Objects
 	}
+	c.counts["objects_audited"] += audited
 	return nil
 }
 
@@ -310,12 +326,12 @@ func TestFailover(t *testing.T) {
 			t.Parallel()
 			d := newCluster(t, number, 3, profile...).drill(2000)
 			var took []time.Duration
-			for i := range 6 {
+			for i, begun := 0, time.Now(); i < 6 || time.Since(begun) < soak(t); i++ {
 				victim := i % len(d.nodes)
 				d.judge(d.inSync(d.history.topic))
 				leaders, err := d.leaders(d.history.topic)
 				must(t, err)
-				d.nodes[victim].kill()
+				d.kill(victim)
 				begin := time.Now()
 				for p, leader := range leaders {
 					if leader == victim {
@@ -331,6 +347,8 @@ func TestFailover(t *testing.T) {
 				t.Error("no node that was killed led anything: this drill proves nothing")
 			}
 			slices.Sort(took)
+			inTime, _ := slices.BinarySearch(took, 1500*time.Millisecond+1)
+			tally.Log(t, tally.Counts{"failovers": int64(len(took)), "failovers_in_time": int64(inTime)})
 			t.Logf("from SIGKILL to the acks after it: %v", took)
 		})
 	}

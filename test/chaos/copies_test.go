@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"rustmq.dev/rustmq/test/seeded"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // copyLimit is far above what any step of a copy takes.
@@ -377,6 +378,13 @@ func (c *copies) finish(t *testing.T) {
 		c.writer.sent.Load(), to.committed.Load(), to.aborted.Load(), to.abandoned.Load(), to.cut.Load())
 }
 
+// counts are what was copied, and what was not to be.
+func (c *copies) counts() tally.Counts {
+	return tally.Counts{
+		"records": c.writer.sent.Load(), "transactions": c.to.committed.Load(), "transactions_aborted": c.to.aborted.Load() + c.to.abandoned.Load(),
+	}
+}
+
 func TestExactlyOnceCopySurvivesKills(t *testing.T) {
 	t.Parallel()
 	d := newDrill(t, t.TempDir()+"/data", (*server).kill)
@@ -402,5 +410,8 @@ func TestExactlyOnceCopySurvivesKills(t *testing.T) {
 	if c.to.aborted.Load() == 0 || c.to.abandoned.Load() == 0 {
 		t.Errorf("%d transactions were aborted and %d abandoned: this drill proves less than it should", c.to.aborted.Load(), c.to.abandoned.Load())
 	}
+	d.counts["kills"] += int64(d.lives - 1)
+	d.counts.Add(c.counts())
+	tally.Log(t, d.counts)
 	t.Logf("%d times SIGKILL in %v", d.lives-1, time.Since(begin).Round(time.Second))
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // drill leads servers through their lives, one after the other in one data
@@ -36,6 +38,7 @@ type drill struct {
 	cold      int   // lives in which records were read that only the bucket has
 	coldBytes int64 // read of it
 	filed     int   // the most ranges that were in manifests, in any life
+	counts    tally.Counts
 }
 
 func newDrill(t *testing.T, dir string, end func(*server)) *drill {
@@ -44,7 +47,7 @@ func newDrill(t *testing.T, dir string, end func(*server)) *drill {
 		t: t, rng: newRand(t), bin: program(t), dir: dir, board: &switchboard{}, end: end,
 		// Segments turn over within a test.
 		set:     []string{"wal.segment_size=8MiB", "wal.capacity=1GiB", "wal.memory=16MiB"},
-		lasting: newHistory("lasting"), fresh: newHistory("fresh"),
+		lasting: newHistory("lasting"), fresh: newHistory("fresh"), counts: tally.Counts{},
 	}
 }
 
@@ -111,6 +114,7 @@ func (d *drill) run(more func() bool) error {
 	s.kill()
 	lasting, _ := d.lasting.counts()
 	fresh, held := d.fresh.counts()
+	d.counts["records"] += int64(lasting + fresh)
 	t.Logf("%d lives; acked and there, once, in their place: %d records of a client that outlived them, %d of others (and %d of their %d without an answer), %d topics",
 		d.lives, lasting, fresh, held-fresh, d.unsure, len(d.topics))
 	return nil
@@ -212,6 +216,8 @@ func TestPowerCuts(t *testing.T) {
 	d.throughBucket()
 	begin, least := time.Now(), soak(t)
 	must(t, d.run(func() bool { return cuts < 30 || time.Since(begin) < least }))
+	d.counts["power_cuts"] += int64(cuts)
+	tally.Log(t, d.counts)
 	t.Logf("%d power cuts in %v", cuts, time.Since(begin).Round(time.Second))
 }
 
@@ -235,5 +241,7 @@ func TestKillLoop(t *testing.T) {
 	d.throughBucket()
 	begin, least := time.Now(), max(25*time.Second, soak(t))
 	must(t, d.run(func() bool { return time.Since(begin) < least }))
+	d.counts["kills"] += int64(d.lives)
+	tally.Log(t, d.counts)
 	t.Logf("%d times SIGKILL in %v", d.lives, time.Since(begin).Round(time.Second))
 }

@@ -82,6 +82,7 @@ func TestClusterSurvivesPartitions(t *testing.T) {
 				d.network.mend(l.from, l.to)
 			}
 			<-time.After(d.between(0, time.Second))
+			d.counts["partitions"]++
 		}
 		if flaps > 1 {
 			return fmt.Sprintf("%s, %d times", what, flaps)
@@ -201,6 +202,7 @@ func TestZombieIsToldOf(t *testing.T) {
 			d.network.mend(zombie.node, other)
 		}
 	}
+	d.counts["partitions"]++
 	d.judge(d.settle(d.history))
 	alone.drop()
 	hasty.Close()

@@ -168,6 +168,7 @@ func (c *cluster) agree(ctx context.Context, topics ...string) error {
 	if compared == 0 {
 		err = errors.Join(err, fmt.Errorf("no batch of %v is in two logs", topics))
 	}
+	c.counts["batches_compared"] += int64(compared)
 	c.t.Logf("%d batches of %v are the same in two logs", compared, topics)
 	return err
 }

@@ -26,6 +26,7 @@ import (
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/object"
 	"rustmq.dev/rustmq/test/seeded"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,7 +52,12 @@ func TestAnHourOfChaosLeavesNoOrphanAndLosesNothing(t *testing.T) {
 	for n := range seeds {
 		seed := first + n
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newWorld(t, seed).live(lasts) })
+			var w *world
+			synctest.Test(t, func(t *testing.T) {
+				w = newWorld(t, seed)
+				w.live(lasts)
+			})
+			tally.Log(t, w.tally)
 		})
 	}
 }
@@ -67,6 +73,8 @@ type world struct {
 	// Of one life after the other.
 	fs      *disk.Mem
 	cluster string
+
+	tally tally.Counts // once it has been counted
 
 	mu     sync.Mutex // held for no call that takes time
 	nonce  [16]byte
@@ -643,6 +651,10 @@ func (w *world) count() {
 		s.counts.objects, s.counts.deleted, named, len(listed), missing, records, unanswered)
 	if !enough {
 		w.t.Error("too little has happened: this shows nothing")
+	}
+	w.tally = tally.Counts{
+		"seeds": 1, "simulated_seconds": int64(time.Since(w.began).Seconds()), "records": int64(records - unanswered), "bucket_faults": int64(s.counts.refused + s.counts.lost + s.counts.late + s.counts.flipped + s.counts.stale),
+		"objects_audited": int64(named), "objects_deleted": int64(s.counts.deleted), "stops": int64(n.lives[stopped]), "kills": int64(n.lives[killed]), "power_cuts": int64(n.lives[cut]),
 	}
 }
 

@@ -122,6 +122,8 @@ func (c *crowd) finish() {
 		if !c.w.ill() {
 			must(c.w.readAllCopied(ctx, c.copied))
 		}
+		c.w.counted("transactions", int(c.copied.committed.Load()+c.copied.late.Load()))
+		c.w.counted("transactions_aborted", int(c.copied.aborted.Load()+c.copied.abandoned.Load()))
 	}
 	if c.members != nil {
 		must(c.members.finish(ctx))
@@ -158,6 +160,9 @@ func (f *flow) finish(ctx context.Context, w *world) error {
 	}
 	if !w.ill() && (acked != sent || f.whole && there != int(acked)) {
 		w.problem("of %s %d records were sent, %d acked, and %d are there", f.topic, sent, acked, there)
+	}
+	if f.whole {
+		w.counted("records", there)
 	}
 	return nil
 }

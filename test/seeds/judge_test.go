@@ -149,6 +149,7 @@ func (w *world) compare(topic *metadata.Topic, ends kadm.ListedOffsets, much boo
 			}
 		}
 	}
+	w.counted("batches_compared", compared)
 	if compared == 0 && much {
 		w.problem("no batch of %s is in two logs: this seed shows less than it should", topic.Name)
 	}
@@ -168,6 +169,7 @@ func (w *world) objects(ctx context.Context) {
 		}
 		w.named++
 	}
+	w.counted("objects_audited", w.named)
 }
 
 // level waits until all nodes know at least what any of them knows now of the metadata, and

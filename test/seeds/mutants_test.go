@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // TestMutantsAreCaught runs worlds in which one check is switched off (package guard), until
@@ -59,6 +61,7 @@ func TestMutantsAreCaught(t *testing.T) {
 					t.Fatalf("seed %d breaks a promise with all checks: %s", seed, all[with])
 				}
 				t.Logf("caught by seed %d:\n%s", seed, said)
+				tally.Log(t, tally.Counts{"mutants": 1})
 				return
 			}
 			t.Errorf("%d seeds do not show that %s is switched off", m.seeds, name)

@@ -44,12 +44,16 @@ func (w *world) climates() (stop func()) {
 				n := w.nodes[rng.IntN(size)]
 				if l := n.now(); l != nil {
 					w.happened("the disk of node %d is slow for %v", n.id, d)
+					w.counted("disks_slow", 1)
 					l.slow.Store(int64(500 * time.Millisecond))
 					w.sleep(ctx, d)
 					l.slow.Store(int64(briskSync))
 				}
 			default:
 				w.happened("the bucket is %+v for %v", weather, d)
+				if weather != fair {
+					w.counted("bucket_outages", 1)
+				}
 				w.sky.turn(weather)
 				w.sleep(ctx, d)
 				w.sky.turn(fair)
@@ -136,6 +140,9 @@ func (w *world) endAll(_ *node, d time.Duration) string {
 		pass(w.between(0, d/2+time.Nanosecond))
 		w.nodes[at].start()
 	}
+	if how == cut {
+		w.counted("power_cuts_of_all", 1)
+	}
 	return fmt.Sprintf("all %v for %v at most", how, 3*d/2)
 }
 
@@ -158,6 +165,7 @@ func (w *world) part(n *node, how int, d time.Duration) string {
 	w.cut(n, how, but, true)
 	pass(d)
 	w.cut(n, how, but, false)
+	w.counted("partitions", 1)
 	return fmt.Sprintf("node %d %s for %v", n.id, []string{"not heard", "told nothing", "cut off", fmt.Sprintf("and node %d apart", but.id)}[how], d)
 }
 
@@ -174,6 +182,7 @@ func (w *world) estrange(n *node, d time.Duration) string {
 	set(true)
 	pass(d)
 	set(false)
+	w.counted("partitions", 1)
 	return fmt.Sprintf("the broker of node %d without controllers for %v", n.id, d)
 }
 
@@ -226,6 +235,7 @@ func (w *world) squeeze(partition int32) string {
 	}
 	w.cut(others[0], 2, nil, false)
 	w.cut(others[1], 2, nil, false)
+	w.counted("partitions", 1)
 	if last == 3 {
 		pass(w.between(0, 3*time.Second)) // alone, it has to wait
 	}
@@ -256,6 +266,7 @@ func (w *world) pause(n *node, d time.Duration) string {
 		l.gate.set(false)
 	}
 	w.net.pause(n.name(), false)
+	w.counted("pauses", 1)
 	return fmt.Sprintf("node %d paused for %v", n.id, d)
 }
 
@@ -284,6 +295,7 @@ func (w *world) lag(n *node, d time.Duration) string {
 	set(late)
 	pass(d)
 	set(0)
+	w.counted("slow_links", 1)
 	return fmt.Sprintf("node %d lags by %v for %v", n.id, late, d)
 }
 
@@ -324,11 +336,15 @@ func (w *world) finish(n *node, how ending) {
 	n.mu.Unlock()
 	if l != nil {
 		n.end(l, how)
+		if !w.well {
+			w.counted([]string{"stops", "kills", "power_cuts"}[how], 1)
+		}
 	}
 }
 
 // heal makes all well again.
 func (w *world) heal() {
+	w.well = true
 	w.sky.turn(fair)
 	for _, n := range w.nodes {
 		n.mu.Lock()

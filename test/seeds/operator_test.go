@@ -58,6 +58,7 @@ func (w *world) drain(n *node, d time.Duration) string {
 	}
 	for i := range 20 {
 		if w.operate(w.nodes[(asked.id+i)%size], "POST", path, map[string]bool{"draining": false}, nil) {
+			w.counted("changes", 1)
 			return fmt.Sprintf("node %d drained (%v) for %v", n.id, done, d)
 		}
 		pass(500 * time.Millisecond)
@@ -90,6 +91,7 @@ func (w *world) burn(n *node) {
 	n.mem = disk.NewMem(disk.MemOptions{})
 	n.mu.Unlock()
 	w.wiped = n
+	w.counted("disks_lost", 1)
 }
 
 // readmit has the controllers take a node that lost its disk for another one.
@@ -178,6 +180,7 @@ func (w *world) move() string {
 	}
 	pass(w.between(0, 2*time.Second))
 	s.elect(node)
+	w.counted("changes", 1)
 	return fmt.Sprintf("source-%d is to be on %v, by way of two of them: %v", partition, order, fewer)
 }
 

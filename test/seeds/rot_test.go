@@ -26,6 +26,7 @@ func (w *world) rot(n *node) string {
 	}
 	w.wiped = n
 	w.flips++
+	w.counted("bits_flipped", 1)
 	pass(w.between(0, 3*time.Second))
 	n.start()
 	partition := w.rng.Int32N(partitions)
@@ -92,6 +93,7 @@ func (w *world) makeLeader(n *node, partition int32) bool {
 		}
 		if w.leader(partition) == n {
 			w.led++
+			w.counted("changes", 1)
 			return true
 		}
 		pass(500 * time.Millisecond)

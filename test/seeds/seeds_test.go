@@ -20,6 +20,7 @@ import (
 
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/test/seeded"
+	"rustmq.dev/rustmq/test/tally"
 )
 
 const (
@@ -63,6 +64,7 @@ func TestSeedsKeepThePromises(t *testing.T) {
 		seed = seeded.Seed(t) % 1e9
 	}
 	begun, simulated, seeds := time.Now(), time.Duration(0), uint64(0)
+	counts := tally.Counts{}
 	goesOn := func(n uint64) bool {
 		switch {
 		case one:
@@ -85,14 +87,20 @@ func TestSeedsKeepThePromises(t *testing.T) {
 				w = newWorld(t, at)
 				c = w.live()
 				simulated += time.Since(w.began)
+				w.counts["simulated_seconds"] = int64(time.Since(w.began).Seconds())
 			})
 			w.linear(t, c) // here, for it takes real time
+			if !t.Failed() {
+				counts.Add(w.counts)
+				counts.Add(tally.Counts{"seeds": 1})
+			}
 		})
 		seeds++
 		if !ok && !one {
 			t.Logf("seed %d failed: SEED=%d TIMES=5 make suite-seeds", at, at)
 		}
 	}
+	tally.Log(t, counts)
 	real := time.Since(begun)
 	t.Logf("seeds: %d seeds, %.1f simulated minutes in %.0f s, %.2f for each real second", seeds, simulated.Minutes(), real.Seconds(), simulated.Minutes()/real.Seconds())
 }
@@ -115,6 +123,9 @@ type world struct {
 	problems []string
 	done     []string // what happened
 
+	counts tally.Counts // of what happened, until all is well, and of what was found then; guarded by mu
+	well   bool         // all is, or is about to be; of who does things
+
 	named int   // objects in the catalogue at the end
 	lossy bool  // it has a topic of one replica, which no disk may be lost with
 	wiped *node // lost its disk, or a bit of it, and not everything was in sync since; nil: none. Of who does things
@@ -124,7 +135,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
-	w := &world{t: t, seed: seed, rng: stream(1), began: time.Now(), net: newNetwork(stream(2)), sky: newSky(stream(3)), chances: stream(4)}
+	w := &world{t: t, seed: seed, rng: stream(1), began: time.Now(), net: newNetwork(stream(2)), sky: newSky(stream(3)), chances: stream(4), counts: tally.Counts{}}
 	for i := range w.nodes {
 		w.nodes[i] = &node{w: w, id: i + 1, mem: disk.NewMem(disk.MemOptions{})}
 	}
@@ -148,6 +159,13 @@ func (w *world) happened(format string, args ...any) {
 	if os.Getenv("SEED_LOGS") != "" {
 		fmt.Fprintln(os.Stderr, w.done[len(w.done)-1])
 	}
+}
+
+// counted counts what happened, or was found, so many times.
+func (w *world) counted(name string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts[name] += int64(n)
 }
 
 func (w *world) ill() bool {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // TestADiskThatDragsIsLeft: the disk of one of three nodes takes 500 ms for each sync from some
@@ -39,6 +41,7 @@ func TestADiskThatDragsIsLeft(t *testing.T) {
 			}
 		})
 	}
+	tally.Log(t, tally.Counts{"disks_slow": size, "disks_left": size})
 }
 
 // acks writes to each partition each 20 ms for so long, with acks=all, and returns how long

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rustmq.dev/rustmq/test/tally"
 )
 
 // tested is the package whose tests are run, from the version in go.mod.
@@ -122,6 +124,9 @@ func (s *suite) run(t *testing.T, transport string, chaos bool, begin starter) {
 		if outcome == Passed {
 			passed++
 		}
+	}
+	if len(different) == 0 {
+		tally.Log(t, tally.Counts{"kafka_tests": int64(passed)})
 	}
 	t.Logf("kgo over %s, chaos %v: %d passed, %d listed, %d not as listed; %v", transport, chaos, passed, len(s.list), len(different), time.Since(began).Round(time.Second))
 }
