@@ -5,7 +5,7 @@
 #   kgo      the tests of franz-go alone, over and over for SOAK minutes
 #   chaos    SIGKILL, power cuts and outages of the bucket of the real binary (root)
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
-#   mutants  every guard has a test that fails without it
+#   mutants  every guard has a test that fails without it; with SOAK, some are missed by a seed too
 #   fuzz     every fuzz target for a while
 #   bits     every bit of a small store of each kind, flipped by itself: none is served
 #   sdk      the Rust SDK: format, clippy, docs, its tests by debug and release; and what the
@@ -97,7 +97,10 @@ buckets() {
 		lacking "servers of object stores are not installed (scripts/deps.sh)"
 	test/buckets/servers.sh bin/rustmq "$PWD/build/buckets"
 }
-mutants() { scripts/mutants.sh; }
+mutants() {
+	scripts/mutants.sh
+	[ -z "${SOAK:-}" ] || MUTANTS=all SOAK='' go test -count=1 -vet=off -tags grpcnotrace,seeds -timeout 200m -v -run '^TestMutantsAreCaught$' ./test/seeds
+}
 bits() {
 	# All there are: without SOAK, of the log only those in use.
 	go test -count=1 -vet=off -v -timeout 100m -run '^TestEveryFlippedBitIsDetectedOrHarmless$' ./storage/wal ${SOAK:+-exhaustive}

@@ -61,8 +61,8 @@
 //	soak_test.go     that they take the time that they are given
 //
 // Mutants: mutants.txt has checks (package guard) and how many seeds, from 1 on, it may take
-// until one breaks a promise without that check, and keeps it with it. SOAK, or MUTANTS=all or
-// names, has TestMutantsAreCaught try it.
+// until one breaks a promise without that check, and keeps it with it. MUTANTS=all or names has
+// TestMutantsAreCaught try it; make soak does, within the suite mutants.
 //
 // The suite (make suite-seeds) takes ten seeds of the commit (package seeded) and prints
 // them, a soak new ones; its tag is seeds. SEED=number repeats one, TIMES=n so many times; CAST=all has everybody take part;

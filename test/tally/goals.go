@@ -125,7 +125,7 @@ func goals() []goal {
 			if guards == 0 {
 				return nothing, false
 			}
-			return fmt.Sprintf("by a test of its own, for %s checks (`make suite-mutants`); and %s times by a seed", number(guards), number(s.of("mutants", "seeds"))), true
+			return fmt.Sprintf("by a test of its own, for %s checks (`make suite-mutants`); and %s times by a seed", number(guards), number(s.of("mutants", "mutants"))), true
 		}},
 		{"0 transactions torn, 0 reads of what was aborted", []string{"chaos", "seeds"}, func(s sums) (string, bool) {
 			n := s.of("transactions", "seeds", "chaos")

@@ -1,4 +1,3 @@
-// Command document prints docs/reliability.md, made of test/tally/results.json.
 package main
 
 import (
