@@ -183,7 +183,7 @@ func (c *processes) abreast(at int) {
 	}
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-ticker.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-ticker.C {
 		if is := c.applied(at); is < 0 || is >= most {
 			return
 		}

@@ -24,7 +24,7 @@ func handshake(t *testing.T, server, client *tls.Config) (atServer, atClient err
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, c := range []net.Conn{a, b} {
 		if err := c.SetDeadline(deadline); err != nil {
 			t.Fatal(err)

@@ -176,7 +176,11 @@ func (c *consumer) close() {
 	c.client.Close()
 }
 
-// readAll reads a topic from its start to the end it has now, and judges it.
+// readLimit is far above what it takes until something more is read, however much that is in all.
+const readLimit = 60 * time.Second
+
+// readAll reads a topic from its start to the end it has now, and judges it; ctx is for asking
+// where that is.
 func readAll(ctx context.Context, to way, h *history) error {
 	known := map[int32]int64{}
 	for p := range int32(partitions) {
@@ -207,8 +211,10 @@ func readAll(ctx context.Context, to way, h *history) error {
 	})
 	next := map[int32]int64{}
 	for left > 0 {
-		fetches := client.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
+		more, done := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
+		fetches := client.PollFetches(more)
+		err := more.Err()
+		if done(); err != nil {
 			return fmt.Errorf("read %s: %w; read to %v of %v", h.topic, err, next, end)
 		}
 		var failed error

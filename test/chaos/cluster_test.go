@@ -278,14 +278,17 @@ func (d *drilled) finishBeside(others ...*producer) {
 	if int64(acked)+unsure != sent || held < acked || int64(held) > sent {
 		d.judge(fmt.Errorf("%d records sent, %d acked, %d there", sent, acked, held))
 	}
-	for d.reader.seen.Load() < int64(held) {
-		if ctx.Err() != nil {
-			d.judge(fmt.Errorf("the consumer is stuck: it was given %d records of %d", d.reader.seen.Load(), held))
+	var deadline time.Time
+	for seen := int64(-1); seen < int64(held); <-time.After(10 * time.Millisecond) {
+		if now := d.reader.seen.Load(); now > seen {
+			seen, deadline = now, time.Now().Add(readLimit)
 		}
-		<-time.After(10 * time.Millisecond)
+		if time.Now().After(deadline) {
+			d.judge(fmt.Errorf("the consumer is stuck: it was given %d records of %d", seen, held))
+		}
 	}
 	d.judge(d.clean())
-	d.judge(d.agree(ctx, d.history.topic))
+	d.judge(d.agree(d.t.Context(), d.history.topic))
 	d.counts["records"] += int64(acked)
 	tally.Log(d.t, d.counts)
 	d.t.Logf("%d records acked and there, once, in their place, after %v", acked, d.done)

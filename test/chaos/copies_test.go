@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ import (
 	"rustmq.dev/rustmq/test/tally"
 )
 
-// copyLimit is far above what any step of a copy takes.
+// copyLimit is far above what it takes until something more is copied, or read of it.
 const copyLimit = 60 * time.Second
 
 // copySession is short: a member that a kill kept from leaving is outwaited, anew in
@@ -209,6 +210,14 @@ func (r *copyReader) poll(ctx context.Context) {
 	})
 }
 
+// more polls once, and reports whether anything came before it took too long.
+func (r *copyReader) more(ctx context.Context) bool {
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), copyLimit)
+	defer done()
+	r.poll(ctx)
+	return ctx.Err() == nil
+}
+
 // copies is a topic that is written, and copied, while its servers are disturbed.
 type copies struct {
 	servers way
@@ -279,8 +288,6 @@ func (c *copies) broken(err error) error {
 
 // readAgain gives a fresh reader what another one has been given.
 func (c *copies) readAgain() error {
-	ctx, cancel := context.WithTimeout(context.Background(), copyLimit)
-	defer cancel()
 	r, err := newCopyReader(c.servers, fmt.Sprintf("a reader of life %d", c.lives.Load()), c.to)
 	if err != nil {
 		return err
@@ -288,8 +295,7 @@ func (c *copies) readAgain() error {
 	defer r.client.Close()
 	for p := range partitions {
 		for known := c.long.seen[p].Load(); r.seen[p].Load() < known; {
-			r.poll(ctx)
-			if ctx.Err() != nil {
+			if !r.more(context.Background()) {
 				return fmt.Errorf("%s was given %d records of partition %d of %s, another %d", r.name, r.seen[p].Load(), p, c.to.topic, known)
 			}
 		}
@@ -314,18 +320,24 @@ func (c *copies) goOn() error {
 	return nil
 }
 
-// arrive waits until the long reader has been given all that is to be copied.
+// arrive waits until the long reader has been given all that is to be copied, as long as
+// more comes.
 func (c *copies) arrive() error {
-	for deadline := time.Now().Add(copyLimit); ; <-time.After(20 * time.Millisecond) {
+	var deadline time.Time
+	least := int64(math.MaxInt64)
+	for ; ; <-time.After(20 * time.Millisecond) {
 		left := int64(0)
 		for p := range partitions {
 			left += c.source.known(int32(p)) - c.long.seen[p].Load()
+		}
+		if left < least {
+			least, deadline = left, time.Now().Add(copyLimit)
 		}
 		if left <= 0 || len(c.source.found()) > 0 {
 			return nil // more than all is found by reading to the end
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d records of %s were not copied within %v", left, c.source.topic, copyLimit)
+			return fmt.Errorf("%d records of %s are left, and no more were copied for %v", left, c.source.topic, copyLimit)
 		}
 	}
 }
@@ -350,8 +362,7 @@ func (c *copies) readToEnd() error {
 	for p := range int32(partitions) {
 		end, _ := ends.Lookup(c.to.topic, p)
 		for r.at[p] < end.Offset {
-			r.poll(ctx)
-			if ctx.Err() != nil {
+			if !r.more(ctx) {
 				return fmt.Errorf("%s came to offset %d of partition %d of %s, which ends at %d", r.name, r.at[p], p, c.to.topic, end.Offset)
 			}
 		}
@@ -371,7 +382,7 @@ func (c *copies) finish(t *testing.T) {
 	must(t, c.broken(c.arrive()))
 	c.endCopy()
 	must(t, c.broken(c.readToEnd()))
-	must(t, c.broken(readAll(ctx, c.servers, c.source)))
+	must(t, c.broken(readAll(t.Context(), c.servers, c.source)))
 	must(t, c.broken(nil))
 	to := c.to
 	t.Logf("%d records copied once, in %d transactions; %d more were aborted, %d abandoned; servers were disturbed in %d",

@@ -81,7 +81,7 @@ func (l *lockedLog) await(t *testing.T, words string) {
 		}
 		select {
 		case <-l.more:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("the log does not say %q:\n%s", words, l.text.String())
 		}
 	}

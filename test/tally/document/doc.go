@@ -1,0 +1,2 @@
+// Command document prints docs/reliability.md, made of test/tally/results.json.
+package main
