@@ -131,7 +131,7 @@ fuzz() {
 	xargs -P 2 -I {} bash -c 'mkdir -p "$built/{}" && go test -c -vet=off "$covered" -o "$built/{}/test" {}' <<<"$dirs"
 	while read -r dir target; do
 		for try in 1 2 3; do
-			{ time (cd "$dir" && "$built/$dir/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${share}s" -test.fuzzcachedir "$built/corpus/$dir") >"$built/out" 2>&1; } 2>"$built/took" && break
+			{ time { (cd "$dir" && "$built/$dir/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${share}s" -test.fuzzcachedir "$built/corpus/$dir") >"$built/out" 2>&1; }; } 2>"$built/took" && break
 			# Go before 1.27 sometimes takes the end of its time for a failure
 			# (go.dev/issue/75804): an input that fails says otherwise, and is written.
 			if [ $try = 3 ] || grep -q 'Failing input' "$built/out" || ! grep -A1 "^--- FAIL: $target " "$built/out" | grep -qx ' *context deadline exceeded'; then

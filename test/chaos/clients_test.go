@@ -176,6 +176,27 @@ func (c *consumer) close() {
 	c.client.Close()
 }
 
+// endsOf asks where partitions end, again if their leaders have just moved.
+func endsOf(ctx context.Context, client *kgo.Client, topics ...string) (kadm.ListedOffsets, error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	for {
+		ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topics...)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err == nil {
+			return ends, nil
+		}
+		client.ForceMetadataRefresh()
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ask for the ends of %v: %w", topics, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // readLimit is far above what it takes until something more is read, however much that is in all.
 const readLimit = 60 * time.Second
 
@@ -191,12 +212,9 @@ func readAll(ctx context.Context, to way, h *history) error {
 		return err
 	}
 	defer client.Close()
-	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, h.topic)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := endsOf(ctx, client, h.topic)
 	if err != nil {
-		return fmt.Errorf("ask for the ends of %s: %w", h.topic, err)
+		return err
 	}
 	left := 0
 	end := map[int32]int64{}

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -26,8 +25,9 @@ import (
 const copyLimit = 60 * time.Second
 
 // copySession is short: a member that a kill kept from leaving is outwaited, anew in
-// each life of a server, before its group goes on.
-const copySession = 1500 * time.Millisecond
+// each life of a server, before its group goes on. Where the machine has so much else to do
+// that members are missed though they live, sessions become longer, up to patientSession.
+const copySession, patientSession = 1500 * time.Millisecond, 24 * time.Second
 
 // copied is a topic that is filled from another one in transactions: partition by
 // partition it must come to hold the same records in the same order, each once.
@@ -60,12 +60,20 @@ type copier struct {
 	rng     *rand.Rand
 	opts    []kgo.Opt
 	told    string // the last error that ended an incarnation
+	session time.Duration
+	vain    int // transactions that its group did not let it commit, or waits for records, since one was committed
 }
+
+// errVain ends an incarnation whose group takes its members for dead over and over.
+var errVain = errors.New("nothing is committed: a longer session")
 
 // run goes on until it is to stop and nothing is open, or the test ends.
 func (c *copier) run(ctx, stop context.Context) {
 	for ctx.Err() == nil {
 		err := c.incarnation(ctx, stop)
+		if errors.Is(err, errVain) {
+			c.session, c.vain = min(2*c.session, patientSession), 0
+		}
 		if err == nil && stop.Err() != nil {
 			return
 		}
@@ -86,8 +94,8 @@ func (c *copier) incarnation(test, stop context.Context) error {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxWait(100*time.Millisecond),
-		kgo.SessionTimeout(copySession),
-		kgo.RebalanceTimeout(copySession),
+		kgo.SessionTimeout(c.session),
+		kgo.RebalanceTimeout(c.session),
 		kgo.HeartbeatInterval(100*time.Millisecond),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 	), c.opts...)...)
@@ -101,7 +109,14 @@ func (c *copier) incarnation(test, stop context.Context) error {
 		return fmt.Errorf("become %s: %w", c.name, err)
 	}
 	for stop.Err() == nil {
-		fetches := session.PollRecords(stop, 1+c.rng.IntN(200))
+		if c.vain > 3 {
+			return errVain
+		}
+		within, done := context.WithTimeout(stop, 4*c.session)
+		fetches := session.PollRecords(within, 1+c.rng.IntN(200))
+		if done(); fetches.NumRecords() == 0 {
+			c.vain++
+		}
 		fetches.EachError(func(_ string, p int32, err error) {
 			if lost := (&kgo.ErrDataLoss{}); errors.As(err, &lost) || errors.Is(err, kerr.OffsetOutOfRange) {
 				c.to.source.problem("%s was told of partition %d: %v", c.name, p, err)
@@ -157,8 +172,10 @@ func (c *copier) transaction(test context.Context, session *kgo.GroupTransactSes
 	}
 	if committed {
 		c.to.committed.Add(1)
+		c.vain = 0
 	} else {
 		c.to.aborted.Add(1)
+		c.vain++
 	}
 	return true, nil
 }
@@ -262,7 +279,7 @@ func newCopies(t *testing.T, servers way, source *history, says func() string) *
 	})
 	seed := seeded.Seed(t)
 	for i, opts := range [][]kgo.Opt{nil, {kgo.InstanceID("static")}} {
-		one := &copier{name: fmt.Sprintf("copier-%d", i), group: "copiers", servers: servers, life: c.lives.Load, to: c.to,
+		one := &copier{name: fmt.Sprintf("copier-%d", i), group: "copiers", servers: servers, life: c.lives.Load, to: c.to, session: copySession,
 			rng: rand.New(rand.NewPCG(seed, uint64(i)+10)), opts: opts}
 		c.copiers = append(c.copiers, one)
 		copying.Go(func() { one.run(t.Context(), stop) })
@@ -352,12 +369,9 @@ func (c *copies) readToEnd() error {
 		return err
 	}
 	defer r.client.Close()
-	ends, err := kadm.NewClient(r.client).ListEndOffsets(ctx, c.to.topic)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := endsOf(ctx, r.client, c.to.topic)
 	if err != nil {
-		return fmt.Errorf("ask for the ends of %s: %w", c.to.topic, err)
+		return err
 	}
 	for p := range int32(partitions) {
 		end, _ := ends.Lookup(c.to.topic, p)

@@ -109,7 +109,7 @@ func (o only) way() []kgo.Opt {
 	})}
 }
 
-// leaders are who leads each partition of a topic, by server.
+// leaders are who leads each partition of a topic, by server, once all are led.
 func (c *cluster) leaders(topic string) (by [partitions]int, err error) {
 	client, err := kgo.NewClient(clientOptions(c)...)
 	if err != nil {
@@ -118,14 +118,23 @@ func (c *cluster) leaders(topic string) (by [partitions]int, err error) {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	topics, err := kadm.NewClient(client).ListTopics(ctx, topic)
-	if err == nil {
-		err = topics.Error()
+	for {
+		topics, err := kadm.NewClient(client).ListTopics(ctx, topic)
+		if err == nil {
+			err = topics.Error()
+		}
+		if err == nil {
+			for p := range int32(partitions) {
+				by[p] = int(topics[topic].Partitions[p].Leader) - 1
+			}
+			return by, nil
+		}
+		select {
+		case <-ctx.Done():
+			return by, err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	for p := range int32(partitions) {
-		by[p] = int(topics[topic].Partitions[p].Leader) - 1
-	}
-	return by, err
 }
 
 // endCode asks one server for what comes after the end of a partition.

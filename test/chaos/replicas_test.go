@@ -135,12 +135,9 @@ func (c *cluster) agree(ctx context.Context, topics ...string) error {
 	if err != nil {
 		return fmt.Errorf("ask for the ids of %v: %w", topics, err)
 	}
-	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topics...)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := endsOf(ctx, client, topics...)
 	if err != nil {
-		return fmt.Errorf("ask for the ends of %v: %w", topics, err)
+		return err
 	}
 	for _, s := range c.nodes {
 		s.kill()
