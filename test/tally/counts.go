@@ -55,7 +55,7 @@ func names() []struct{ name, title string } {
 		{"disks_lost", "data directories lost"},
 		{"disks_full", "disks full"},
 		{"disks_slow", "disks slow"},
-		{"disks_left", "of those, left by all leaders: acks as quick as before"},
+		{"disks_left", "of those, left: no ack waits for them"},
 		{"bits_flipped", "bits flipped in what is stored"},
 		{"replicas_healed", "damaged replicas fetched anew"},
 		{"bucket_outages", "times that the bucket failed"},
