@@ -37,7 +37,7 @@ func TestAMemoryTopicLosesNothingWithItsLeader(t *testing.T) {
 	}
 	leader, epoch := int(topic.PartitionList[0].Leader), topic.PartitionList[0].LeaderEpoch
 	other := leader%3 + 1
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.host(other)+":9092"), kgo.DefaultProduceTopic("m"), kgo.ConsumeTopics("m"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	must(t, err)

@@ -93,7 +93,7 @@ func TestAnObjectTopicGoesOnWithoutItsLeader(t *testing.T) {
 	}
 	leader := int(topic.PartitionList[0].Leader)
 	other := leader%3 + 1
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	seeds := kgo.SeedBrokers(c.host(other)+":9092", c.host(other%3+1)+":9092")
 	client, err := kgo.NewClient(seeds, kgo.DefaultProduceTopic("o"), kgo.MaxBufferedRecords(10_000), kgo.ProducerBatchMaxBytes(1000))

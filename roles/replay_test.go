@@ -161,7 +161,7 @@ func TestProduceIn0RTTIsNotExecutedTwice(t *testing.T) {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka()))
 	must(t, err)
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	_, err = kadm.NewClient(cl).CreateTopic(ctx, 1, 1, nil, "t")
 	must(t, err)
