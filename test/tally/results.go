@@ -102,5 +102,5 @@ func Add(file string, run Run) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(raw, '\n'), 0o644) //#nosec G306 -- it is committed, and read by whoever builds
+	return os.WriteFile(file, append(raw, '\n'), 0o644)
 }
