@@ -88,7 +88,7 @@ func (b *Broker) goOnFromBucket(p *partition, t *metadata.Topic, is *metadata.Pa
 // has. One that has a record of the epoch that the newest range was committed under, or of a
 // later one, is in line with who led that.
 func (b *Broker) mayHaveParted(id storage.PartitionID, is *metadata.Partition, l *log.Log) bool {
-	image := b.follower.image()
+	image := b.images.image()
 	last, ranged := is.Ranges().Last()
 	if image == nil || !ranged || l.Err() != nil || l.End() < last.End || l.LocalStart() >= last.End {
 		return false
