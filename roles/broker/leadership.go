@@ -205,6 +205,8 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		l, err = b.meetCommittedEnd(p, t, is, l)
 	} else if err == nil && isLogDamage(l.Err()) {
 		err = b.healFromBucket(p, t, is, l)
+	} else if err == nil {
+		err = b.goOnFromBucket(p, t, is, l)
 	}
 	if err == nil {
 		err = l.SetLogStart(is.LogStart)

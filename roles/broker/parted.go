@@ -9,6 +9,7 @@ import (
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/object"
 )
 
@@ -52,6 +53,55 @@ func (b *Broker) dropParted(ctx context.Context, image *metadata.Image) error {
 		}
 	}
 	return nil
+}
+
+// goOnFromBucket has a log begin anew at the committed end that this broker is to lead, who may
+// have been elected out of sync, as somebody asked for, and that parted from what the bucket has:
+// what was acknowledged and is there stays what it is. The log is neither led nor followed. It is
+// errRebuilding until the bucket was asked. One that cannot be asked keeps nobody from leading.
+func (b *Broker) goOnFromBucket(p *partition, t *metadata.Topic, is *metadata.Partition, l *log.Log) error {
+	if b.rebuilds.of[p.id()] == nil && guard.Check("broker.unclean-meets-bucket", !b.mayHaveParted(p.id(), is, l)) {
+		return nil
+	}
+	last, _ := is.Ranges().Last()
+	end, was, has, cluster := is.CommittedEnd(), l.End(), l.EpochAt(last.End-1), b.clusterID()
+	_, err := b.rebuild(p.id(), is, func(state []byte) error {
+		wrote, err := b.bucketEpoch(b.ctx, cluster, p.id(), last)
+		if err != nil || wrote == has {
+			return err
+		}
+		b.log.Warn("a log parted from what the bucket has, and begins anew where that ends: this broker was elected out of sync", "topic", t.Name, "partition", p.index,
+			"end", was, "bucket-end", end, "epoch", has, "bucket-epoch", wrote)
+		return l.RestartFromBucket(end, state)
+	})
+	if err == nil || errors.Is(err, errRebuilding) {
+		return err
+	}
+	delete(b.rebuilds.of, p.id())
+	b.log.Error("this broker was elected out of sync, and its log is led though it may have parted from what the bucket has", "topic", t.Name, "partition", p.index,
+		"end", was, "bucket-end", end, "epoch", has, "error", err)
+	return nil
+}
+
+// mayHaveParted reports whether this broker may lead a partition though it was not held to have
+// all that was acknowledged, by the image before, and its log may differ from what the bucket
+// has. One that has a record of the epoch that the newest range was committed under, or of a
+// later one, is in line with who led that.
+func (b *Broker) mayHaveParted(id storage.PartitionID, is *metadata.Partition, l *log.Log) bool {
+	image := b.images.image()
+	last, ranged := is.Ranges().Last()
+	if image == nil || !ranged || l.Err() != nil || l.End() < last.End || l.LocalStart() >= last.End {
+		return false
+	}
+	if latest := l.EpochAt(l.End() - 1); latest >= last.Epoch && l.EpochAt(last.End-1) <= last.Epoch {
+		return false
+	}
+	_, before := image.Partition(id)
+	if before == nil || before.Recovery() != nil || before.LeaderEpoch == is.LeaderEpoch {
+		return false
+	}
+	missed := is.LeaderEpoch > before.LeaderEpoch+1 // who led between, and who was in sync then
+	return missed || before.Leader != b.opt.NodeID && !before.Counts(b.opt.NodeID)
 }
 
 // bucketEpoch is the leader epoch of the last batch of a range.

@@ -163,3 +163,50 @@ func spoil(t *testing.T, fs *disk.Mem, what string) {
 		t.Fatalf("%q is nowhere", what)
 	}
 }
+
+// A leader that is elected out of sync, as somebody asked for, and has other records than were
+// acknowledged since and are in the bucket, leads on from what is there: what an offset has been
+// read as it stays.
+func TestAnUncleanLeaderGoesOnFromWhatTheBucketHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 3)
+		c.controller.place = func(string, int32) []int32 { return []int32{1, 2, 3} }
+		c.replicated.createTopic("events")
+		parted := c.partition("events").Leader
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		for id := range c.nodes {
+			c.setCut(parted, id, id != parted)
+		}
+		if code := c.produce(c.leader("events"), "events", 1, numbered("never", 5)...); code != 0 {
+			t.Fatal(code)
+		}
+		c.isolate(parted)
+		c.eventually("another takes batches", func() bool {
+			l := c.partition("events").Leader
+			return l != parted && l > 0 && c.produce(c.nodes[l], "events", -1, "b0") == 0
+		})
+		c.produce(c.leader("events"), "events", -1, "b1", "b2")
+		c.eventually("all of it is in the bucket", func() bool { return c.partition("events").CommittedEnd() == 13 })
+		for id := range c.nodes {
+			if id != parted {
+				c.isolate(id)
+			}
+		}
+		c.rejoin(parted)
+		tp, _ := c.controller.Image().Topic("events")
+		elect := controller.LeaderElection{Partition: storage.PartitionID{Topic: tp.ID}, Leader: parted, Unclean: true}
+		c.eventually("it is elected", func() bool {
+			return c.controller.ElectLeaders(t.Context(), []controller.LeaderElection{elect})[0] == nil
+		})
+		want := append(numbered("a", 10), "b0", "b1", "b2")
+		c.want("events", want...)
+		for id := range c.nodes {
+			if id != parted {
+				c.rejoin(id)
+			}
+		}
+		c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		c.produce(c.leads("events"), "events", -1, "c0")
+		c.want("events", append(want, "c0")...)
+	})
+}

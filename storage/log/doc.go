@@ -84,7 +84,8 @@
 // count as heard of at the start: the same as before the stop, and those that were
 // forgotten since the state. So that these are few, states are written at Close, each
 // hour, and when much of producers lies behind them. Producers are forgotten by time
-// only, by the broker's clock, and not while they have a transaction open; while as
+// only, by the broker's clock without what that is set ahead, not by a start, and not while they
+// have a transaction open; while as
 // many are remembered as may be, new ones are refused. Only a start that finds more
 // forgets those that were silent for longest, and a log that begins anew at an offset
 // that it had not reached knows none. Verifications do not outlive a leader.

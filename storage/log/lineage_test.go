@@ -187,3 +187,25 @@ func TestNobodyIsBelievedWithEarlyAcks(t *testing.T) {
 		t.Fatalf("it says %+v", h)
 	}
 }
+
+// A transaction whose marker a follower knows by its leader's state alone, and does not have yet,
+// holds the last stable offset there: the next leader may lack the marker.
+func TestAMarkerThatIsNotHereYetHoldsTheLastStableOffset(t *testing.T) {
+	leader := lead(t, open(t, tiered(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	appendAll(t, leader, values(t, "0"))
+	transact(t, leader, inTransaction(t, 9, 0, 0, "1"))
+	appendAll(t, leader, values(t, "2"))
+	setUploaded(t, leader, 3)
+	appendMarker(t, leader, Marker{ProducerID: 9, Commit: true}) // 3
+	state, at, err := leader.ReplicaState()
+	if err != nil || at != 3 {
+		t.Fatalf("at %d, %v", at, err)
+	}
+	l := following(t, open(t, tiered(disk.NewMem(disk.MemOptions{}))), leader.id, 1)
+	if err := l.Restart(at, state, 1); err != nil {
+		t.Fatal(err)
+	}
+	wantStable(t, l, 1)
+	ship(t, leader, l)
+	wantStable(t, l, 4)
+}

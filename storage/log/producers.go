@@ -242,6 +242,24 @@ func (p *producer) openAsOf(end storage.Offset) storage.Offset {
 	return open
 }
 
+// hear takes all for heard of by now at the earliest.
+func (ps producers) hear(now int64) {
+	for _, p := range ps {
+		p.millis = max(p.millis, now)
+	}
+}
+
+// setAhead takes it that the clock was set ahead by so many ms, and says now: who was heard of
+// before was heard of so much later by it, and nobody after now.
+func (ps producers) setAhead(ahead, now int64) {
+	for _, p := range ps {
+		if guard.Check("log.set-ahead-forgets-nobody", ahead == 0) && p.millis <= now {
+			continue
+		}
+		p.millis = now - max(0, now-ahead-p.millis)
+	}
+}
+
 // expire forgets producers not heard of since millis, and returns how many. One
 // that has a transaction open, or a batch above the high watermark, stays.
 func (ps producers) expire(millis int64, highWatermark storage.Offset) (gone int) {

@@ -255,8 +255,7 @@ func (s *Store) recover(now time.Time) {
 		s.logs[id] = l
 		delete(rec.partitions, id)
 	}
-	s.expire(now.Add(-s.o.ProducerExpiry).UnixMilli())
-	s.forgetExcess()
+	s.forgetExcess() // nobody for being silent: for how long nothing ran, the clock may be wrong about
 	for _, ref := range rec.needless {
 		s.wal.Release(ref)
 	}

@@ -138,6 +138,7 @@ func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epo
 	l.store.uncountProducers(len(l.producers))
 	l.producers = s.producers
 	l.store.takeProducers(l.producers)
+	l.producers.hear(l.store.o.Now().UnixMilli()) // when they were, others say by their own clocks
 	l.noteTransactions(func(t *transactions) { t.restore(s) })
 	if err := l.writeState(&release{log: l}); err != nil {
 		l.refused = fmt.Errorf("%s was to begin anew at %d: %w", l.id, at, err)

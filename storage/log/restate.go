@@ -28,6 +28,9 @@ const (
 func (s *Store) producerLoop() {
 	expire := time.NewTicker(max(s.o.ProducerExpiry/16, time.Second))
 	defer expire.Stop()
+	var clock producerClock
+	began := time.Now()
+	clock.look(s.o.Now(), 0)
 	look := time.NewTicker(restateLook)
 	defer look.Stop()
 	for {
@@ -35,7 +38,8 @@ func (s *Store) producerLoop() {
 		case <-s.ctx.Done():
 			return
 		case <-expire.C:
-			s.expire(s.o.Now().Add(-s.o.ProducerExpiry).UnixMilli())
+			now := s.o.Now()
+			s.forgetSilent(now, clock.look(now, time.Since(began)))
 		case <-look.C:
 			ctx, cancel := context.WithTimeout(s.ctx, restateLook)
 			// It is tried again: what goes wrong now is that the WAL is full, or

@@ -331,6 +331,7 @@ func TestOpenTransactionIsNotForgotten(t *testing.T) {
 			t.Fatalf("%d producers are left", got)
 		}
 		s = reopen(t, s) // all that they sent is in the WAL still
+		time.Sleep(o.ProducerExpiry / 15)
 		if l, _ = s.Log(l.id); len(l.Producers()) != 0 {
 			t.Fatalf("after a restart: %+v", l.Producers())
 		}

@@ -3,7 +3,8 @@
 Usage: pages.py [SITE]. Of every Markdown file that git knows: links to files and headings, with
 anchors as GitHub and the site make them, and the form of links elsewhere, which are not followed.
 Of every other file: the pages of docs/ that it names, with their headings. Of docs/architecture.md:
-the rooms, files and tests that it names. Of docs/index.md: that it leads to every page. Of
+the rooms, files and tests that it names. Of docs/rules.md: that each rule has a test, and each test
+is there. Of docs/index.md: that it leads to every page. Of
 docs/design/index.md: that it has every record, by its title. Of docs/clients.md: the versions that
 the suites have pinned. With SITE, the directory of the built site: that every link and anchor of its
 HTML leads somewhere, and that nothing is fetched from elsewhere.
@@ -112,6 +113,20 @@ for name in files:
         defined |= set(re.findall(r"^func (Test\w+)\(", text_of(name), re.M))
 problems += [f"docs/architecture.md names {test}, which is no test" for test in sorted(tests - defined)]
 
+section, rules, proven = "", set(), {}
+for line in text_of("docs/rules.md").split("\n"):
+    heading, item, row = re.match(r"## (\d)\. ", line), re.match(r"(\d+)\. ", line), re.match(r"\| (\d(?:\.\d+)?) \| .+ \| (.+) \|$", line)
+    if line.startswith("## "):
+        section = heading[1] if heading else ""
+        rules |= {section} - {"", "9"}
+    elif section == "9" and row:
+        proven.setdefault(row[1], set()).update(re.findall(r"`(Test\w+)`", row[2]))
+    elif section not in ("", "9") and item:
+        rules = rules - {section} | {f"{section}.{item[1]}"}
+problems += [f"docs/rules.md names no test of {rule}" for rule in sorted(rules) if not proven.get(rule)]
+problems += [f"docs/rules.md has tests of {rule}, which is no rule" for rule in sorted(set(proven) - rules)]
+problems += [f"docs/rules.md names {test}, which is no test" for test in sorted(set().union(*proven.values()) - defined)]
+
 start = text_of("docs/index.md")
 problems += [f"docs/index.md leads to every page, and not to {name}" for name in files if re.fullmatch(r"docs/(reference/)?[\w-]+\.md", name) and name != "docs/index.md" and f"({name[5:]}" not in start]
 
@@ -183,9 +198,9 @@ if len(sys.argv) > 1:
     if len(pages) < 40:
         problems.append(f"the site in {site} has {len(pages)} pages")
 
-if links < 200 or named < 50 or rooms < 100 or len(tests) < 40:
-    problems.append(f"too little was looked at: {links} links, {named} names of pages, {rooms} rooms, {len(tests)} tests")
+if links < 200 or named < 50 or rooms < 100 or len(tests) < 40 or len(rules) < 30:
+    problems.append(f"too little was looked at: {links} links, {named} names of pages, {rooms} rooms, {len(tests)} tests, {len(rules)} rules")
 if problems:
     print("\n".join(problems))
     sys.exit(f"pages: {len(problems)} problems")
-print(f"pages: {links} links, {outside} to elsewhere, {named} names of pages in code and prose, {rooms} rooms, {len(tests)} tests, {len(pages)} pages of the site: all there")
+print(f"pages: {links} links, {outside} to elsewhere, {named} names of pages in code and prose, {rooms} rooms, {len(tests)} tests, {len(rules)} rules, {len(pages)} pages of the site: all there")
