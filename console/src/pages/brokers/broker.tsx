@@ -134,6 +134,7 @@ function State({ broker: b }: { broker: Broker }) {
           {f && (
             <KeyValue
               items={[
+                ["Roles", f.roles?.join(", ") ?? "it runs a version that does not say"],
                 ["Version", f.version],
                 ["Started", <Time at={f.started} relative />],
                 ["Data directory", <code>{f.data_dir}</code>],

@@ -2,6 +2,7 @@
 // and how its offsets are set and deleted.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { at, del } from "../../api";
+import { grouped } from "../../exact";
 import { count, duration } from "../../format";
 import { useGet, useMay } from "../../hooks";
 import { Link, navigate, type PageProps } from "../../router";
@@ -160,9 +161,9 @@ const partitionColumns: Column<GroupPartition>[] = [
       </>
     ),
   },
-  { key: "committed", title: "Committed", right: true, sort: (p) => p.committed ?? -1, show: (p) => count(p.committed) },
-  { key: "end", title: "End", right: true, sort: (p) => p.end, show: (p) => count(p.end) },
-  { key: "lag", title: "Lag", right: true, sort: (p) => p.lag_records ?? -1, show: (p) => count(p.lag_records) },
+  { key: "committed", title: "Committed", right: true, sort: (p) => p.committed ?? -1, show: (p) => grouped(p, "committed") },
+  { key: "end", title: "End", right: true, sort: (p) => p.end, show: (p) => grouped(p, "end") },
+  { key: "lag", title: "Lag", right: true, sort: (p) => p.lag_records ?? -1, show: (p) => grouped(p, "lag_records") },
   { key: "behind", title: "Behind by", right: true, sort: (p) => p.lag_seconds ?? -1, show: (p) => duration(p.lag_seconds) },
   { key: "member", title: "Member", sort: (p) => p.member_id ?? "", show: (p) => (p.member_id ? <bdi class="mono">{visible(p.member_id)}</bdi> : <span class="muted">nobody</span>) },
   { key: "note", title: "Note", show: (p) => p.note && <Badge kind="warn">{p.note}</Badge> },
