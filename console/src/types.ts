@@ -870,6 +870,8 @@ export interface GroupDescription {
   kind: string;
   /** of all partitions whose leaders can be asked */
   lag_records: number;
+  /** since the first record that is not consumed was appended, of the partition of which that is longest ago; left out: not known */
+  lag_seconds?: number;
   member_list: GroupMember[] | null;
   members: number;
   partition_list: GroupPartition[] | null;
@@ -915,6 +917,8 @@ export interface GroupSummary {
   kind: string;
   /** of all partitions whose leaders can be asked */
   lag_records: number;
+  /** since the first record that is not consumed was appended, of the partition of which that is longest ago; left out: not known */
+  lag_seconds?: number;
   members: number;
   /** with a committed offset */
   partitions: number;
@@ -964,6 +968,8 @@ export interface LagHistory {
 export interface LagPoint {
   /** of all partitions whose leaders could be asked */
   lag_records: number;
+  /** of the partition that was furthest behind in time; left out: not known */
+  lag_seconds?: number;
   time: string;
 }
 

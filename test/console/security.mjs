@@ -201,6 +201,12 @@ export default function ({ check, cluster }) {
     await page.getByRole('tab', { name: 'Users' }).click();
     await page.getByRole('rowheader', { name: 'reader', exact: true }).waitFor();
     assert.equal(await page.getByRole('button', { name: /Create user|Delete user|Change password/ }).count(), 0);
+    for (const [name, principal] of [['of-guest', 'User:guest'], ['of-reader', 'User:reader']]) await cluster.call('POST', '/api/v1/tokens', { name, principal });
+    await page.goto(`${visit.origin}/security?tab=tokens`);
+    await page.getByRole('rowheader', { name: 'of-guest', exact: true }).waitFor();
+    await page.getByRole('button', { name: 'Revoke token of-reader' }).waitFor();
+    assert.equal(await page.getByRole('button', { name: 'Revoke token of-guest' }).count(), 0, 'it is of another');
+    await page.goto(`${visit.origin}/security`);
     assert.equal(await page.getByRole('tab', { name: 'Quotas' }).count(), 0, 'quotas ask for describe-configs');
     assert.equal(await page.getByRole('navigation', { name: 'Areas' }).getByRole('link', { name: 'Audit' }).count(), 0);
   });

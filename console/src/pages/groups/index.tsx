@@ -1,5 +1,5 @@
 // The list of consumer groups.
-import { count } from "../../format";
+import { count, duration } from "../../format";
 import { usePages } from "../../hooks";
 import { Link } from "../../router";
 import type { GroupSummary } from "../../types";
@@ -47,6 +47,7 @@ const columns: Column<GroupSummary>[] = [
   { key: "protocol", title: "Protocol", sort: (g) => `${g.kind} ${g.protocol_type}`, show: (g) => `${g.kind}${g.protocol_type && g.protocol_type !== "consumer" ? ` (${g.protocol_type})` : ""}` },
   { key: "members", title: "Members", right: true, sort: (g) => g.members, show: (g) => count(g.members) },
   { key: "lag", title: "Lag", right: true, sort: (g) => g.lag_records, show: (g) => count(g.lag_records) },
+  { key: "behind", title: "Behind by", right: true, sort: (g) => g.lag_seconds ?? -1, show: (g) => duration(g.lag_seconds) },
   { key: "partitions", title: "Partitions", right: true, sort: (g) => g.partitions, show: (g) => count(g.partitions) },
   { key: "topics", title: "Topics", sort: (g) => (g.topics ?? []).join(), show: (g) => <Topics names={g.topics ?? []} /> },
 ];
