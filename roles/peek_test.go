@@ -168,7 +168,7 @@ func localStart(t *testing.T, at, name string) int64 {
 	defer resp.Body.Close()
 	var topic admin.Topic
 	must(t, json.NewDecoder(resp.Body).Decode(&topic))
-	return topic.PartitionList[0].LocalStart
+	return int64(topic.PartitionList[0].LocalStart)
 }
 
 func shownValue(m admin.Message) string {
@@ -188,7 +188,7 @@ func transacted(t *testing.T, client *kgo.Client, value string, ends ...kgo.Tran
 	}
 }
 
-func transactional(t *testing.T, n *embed.Node, id string) *kgo.Client {
+func byTransactions(t *testing.T, n *embed.Node, id string) *kgo.Client {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka()), kgo.TransactionalID(id), kgo.DefaultProduceTopic("t"), kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	must(t, err)
@@ -211,8 +211,8 @@ func TestALookSaysWhatBecameOfTransactions(t *testing.T) {
 	n := node(t)
 	l := looker{t, n.HTTP()}
 	// 0 aborted, 1 its marker, 2 committed, 3 its marker, 4 open, 5 of none.
-	transacted(t, transactional(t, n, "x"), "x", kgo.TryAbort, kgo.TryCommit)
-	open := transactional(t, n, "open")
+	transacted(t, byTransactions(t, n, "x"), "x", kgo.TryAbort, kgo.TryCommit)
+	open := byTransactions(t, n, "open")
 	must(t, open.BeginTransaction())
 	must(t, open.ProduceSync(t.Context(), kgo.StringRecord("open")).FirstErr())
 	plain, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka()), kgo.DefaultProduceTopic("t"))
@@ -252,8 +252,8 @@ func TestALookSaysWhatBecameOfTransactions(t *testing.T) {
 func TestALookIntoTheBucketKnowsWhatWasAborted(t *testing.T) {
 	b := newBucketNode(t, map[string]string{"wal.segment_size": "8MiB", "wal.capacity": "64MiB", "wal.memory": "8MiB", "wal.upload_bytes": "4MiB"})
 	l := looker{t, b.HTTP()}
-	transacted(t, transactional(t, b.Node, "x"), "x", kgo.TryAbort, kgo.TryCommit)
-	noise := transactional(t, b.Node, "noise")
+	transacted(t, byTransactions(t, b.Node, "x"), "x", kgo.TryAbort, kgo.TryCommit)
+	noise := byTransactions(t, b.Node, "noise")
 	large := strings.Repeat("n", 900<<10)
 	for i := 0; localStart(t, b.HTTP(), "t") <= 4; i++ {
 		if i == 400 {

@@ -4,21 +4,10 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { accessible, fits, reachable } from './judge.mjs';
+import { accessible, judged, reachable } from './judge.mjs';
 import { until } from './until.mjs';
 
 const dialog = (page) => page.getByRole('dialog');
-
-// Judges a page as it is, in both colours, and on a phone.
-async function judged(visit) {
-  const { page } = visit;
-  await page.waitForFunction(() => !document.querySelector('.loading'));
-  await accessible(visit, 'light');
-  await page.emulateMedia({ colorScheme: 'dark' });
-  await accessible(visit, 'dark');
-  await page.emulateMedia({ colorScheme: 'light' });
-  await fits(visit);
-}
 
 export default function ({ check, cluster, root }) {
   for (const [path, heading] of [

@@ -1,21 +1,10 @@
 // Security, audit, configuration and health: what is done there, by who may do it, and what is offered to
 // who may not.
 import assert from 'node:assert/strict';
-import { accessible, fits, reachable } from './judge.mjs';
+import { accessible, judged, reachable } from './judge.mjs';
 import { until } from './until.mjs';
 
 const dialog = (page) => page.getByRole('dialog');
-
-// Judges a page as it is, in both colours, and on a phone.
-async function judged(visit) {
-  const { page } = visit;
-  await page.waitForFunction(() => !document.querySelector('.loading'));
-  await accessible(visit, 'light');
-  await page.emulateMedia({ colorScheme: 'dark' });
-  await accessible(visit, 'dark');
-  await page.emulateMedia({ colorScheme: 'light' });
-  await fits(visit);
-}
 
 export default function ({ check, cluster }) {
   const rules = async (principal) => (await cluster.call('GET', `/api/v1/acls?principal=${encodeURIComponent(principal)}`)).body.acls ?? [];

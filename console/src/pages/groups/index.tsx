@@ -4,7 +4,7 @@ import { usePages } from "../../hooks";
 import { Link } from "../../router";
 import type { GroupSummary } from "../../types";
 import { Badge, Empty, Loading, Page, ProblemView, Table, type Column } from "../../ui";
-import { groupPath, hasPage, topicPath } from "../topics/paths";
+import { clamped, groupPath, hasPage, topicPath } from "../topics/paths";
 import { groupKind } from "./state";
 
 export default function GroupsPage() {
@@ -56,7 +56,7 @@ const columns: Column<GroupSummary>[] = [
 export function GroupName({ group }: { group: string }) {
   if (!hasPage(group)) return <bdi title="No address leads to a group of this name.">{group === "" ? "(no name)" : group}</bdi>;
   return (
-    <Link href={groupPath(group)}>
+    <Link class={clamped(group)} title={group} href={groupPath(group)}>
       <bdi>{group}</bdi>
     </Link>
   );

@@ -97,8 +97,8 @@ function Where({ asked, partitions }: { asked: Asked; partitions: number }) {
           value={is.all ? "all" : ""}
           onChange={(all) => apply({ all: all === "all" })}
           options={[
-            { value: "", label: "what is committed, as consumers see it" },
-            { value: "all", label: "all, also aborted and open ones" },
+            { value: "", label: "committed only" },
+            { value: "all", label: "all of them, marked" },
           ]}
         />
         <Select label="Records a second" value={is.rate} onChange={(rate) => apply({ rate })} options={rates} />
