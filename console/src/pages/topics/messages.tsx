@@ -43,17 +43,18 @@ export function Messages({ topic, partitions, turn }: { topic: string; partition
       {tail.loading && rows.length === 0 ? (
         <Loading what="Looking at the newest records" />
       ) : (
-        <Table label="records" name="m" columns={columns} rows={rows} rowKey={placeOf} empty={<p class="empty muted">{emptiness(tail, asked)}</p>} />
+        <Table label="records" name="m" columns={columns} rows={rows} rowKey={placeOf} empty={<p class="empty muted">{emptiness(tail, asked, partitions)}</p>} />
       )}
       {shown && <RecordDialog topic={topic} message={shown} onClose={() => setShown(undefined)} />}
     </>
   );
 }
 
-function emptiness(tail: Tail, asked: Asked): string {
+function emptiness(tail: Tail, asked: Asked, partitions: number): string {
   const filtered = asked.key !== "" || asked.value !== "" || asked.header !== "";
   if (tail.state === "live") return filtered ? `No record so far that the filter takes, of ${count(tail.looked)}.` : "Waiting for records.";
   if (tail.state === "paused" && asked.from !== "newest") return "Press Start to read.";
+  if (asked.partition === "" && partitions > mostPartitions) return `Nothing in the first ${mostPartitions} partitions. Choose another.`;
   return filtered ? `No record that the filter takes, of the ${count(tail.looked)} newest. From the beginning all are looked at.` : `There are no ${asked.all ? "" : "committed "}records. Produce one, or wait for them live.`;
 }
 
@@ -87,7 +88,7 @@ function Where({ asked, partitions }: { asked: Asked; partitions: number }) {
         {some ? (
           <Select label="Partition" value={is.partition} onChange={(partition) => apply({ partition })} options={[{ value: "", label: partitions > mostPartitions ? `choose one, of ${count(partitions)}` : "all" }, ...Array.from({ length: partitions }, (_, i) => String(i))]} />
         ) : (
-          <Field label="Partition" type="number" min={0} max={partitions - 1} value={is.partition} onInput={set("partition")} />
+          <Field label="Partition" type="number" min={0} max={partitions - 1} value={is.partition} onInput={set("partition")} placeholder={`0 to ${partitions - 1}`} hint={`Of none the first ${mostPartitions} are looked at.`} />
         )}
         <Field label="Key contains" type="search" value={is.key} onInput={set("key")} mono />
         <Field label="Value contains" type="search" value={is.value} onInput={set("value")} mono />
