@@ -153,7 +153,7 @@ export default function ({ check, cluster, sessionOf }) {
       await route.fulfill({ response: answer, body: (await answer.text()).replace(pattern, to) });
     };
     await page.route(/\/api\/v1\/topics\/payments$/, changed(/"high_watermark": ?\d+/, `"high_watermark":${far}`));
-    await page.route(/\/api\/v1\/topics\/payments\/messages/, changed(/"offset": ?\d+/, `"offset":${far}`));
+    await page.route(/\/api\/v1\/topics\/payments\/records/, changed(/"offset": ?\d+/, `"offset":${far}`));
     let sent = '';
     await page.route(/\/payments\/delete-records$/, (route) => {
       sent = route.request().postData();

@@ -45,7 +45,7 @@ interface Records {
   last_stable: number;
   next: number;
   looked: number;
-  messages: Message[];
+  records: Message[];
 }
 interface Trouble {
   partition: number;
@@ -123,11 +123,11 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
     const filtered = Object.values(filters).some((f) => f !== "");
     const limit = filtered ? looked : newest;
     setLoading(true);
-    Promise.all(wanted.map((partition) => get<PeekedMessages>(`${url}/messages`, { partition, limit, isolation, ...filters }, { signal: abort.signal }))).then(
+    Promise.all(wanted.map((partition) => get<PeekedMessages>(`${url}/records`, { partition, limit, isolation, ...filters }, { signal: abort.signal }))).then(
       (looks) => {
         const is = nothing();
         is.messages = looks
-          .flatMap((l) => l.messages ?? [])
+          .flatMap((l) => l.records ?? [])
           .sort((a, b) => Date.parse(a.timestamp ?? "") - Date.parse(b.timestamp ?? "") || a.partition - b.partition || a.offset - b.offset)
           .slice(filtered ? -mostKept : -newest);
         is.total = is.messages.length;
@@ -168,9 +168,9 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
       case "records": {
         const r = e.data as Records;
         is.looked += r.looked;
-        is.total += r.messages.length;
+        is.total += r.records.length;
         is.at.set(r.partition, { next: r.next, end: endOf(r), place: exact(r, "next") });
-        is.messages = [...is.messages, ...r.messages].slice(-mostKept);
+        is.messages = [...is.messages, ...r.records].slice(-mostKept);
         break;
       }
       case "skipped":
