@@ -82,7 +82,6 @@ release-check: $(TOOLS)/nfpm $(TOOLS)/sbom ## Build a release twice from nothing
 	@scripts/release-check.sh
 
 image: ## Build the image rustmq:VERSION (needs Docker): VERSION=1.2.3 make image
-	@if grep -q '^console:' Makefile; then $(MAKE) -s console; fi
 	docker build -f deploy/docker/Dockerfile -t 'rustmq:$(VERSION)' --build-arg 'VERSION=$(VERSION)' --build-arg "SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct)" .
 
 $(TOOLS)/staticcheck: tools/go.mod tools/go.sum

@@ -17,6 +17,7 @@ const out = process.argv[2] ?? join(here, "dist");
 const mostFirstLoad = 150 * 1024;
 
 await mkdir(out, { recursive: true });
+await writeFile(join(out, ".keep"), ""); // embedded too: it is there in a clone before the first build
 for (const name of await readdir(out)) {
   if (name !== ".keep") await rm(join(out, name), { recursive: true });
 }

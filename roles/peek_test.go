@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"rustmq.dev/rustmq/embed"
 	"rustmq.dev/rustmq/roles/admin"
 )
 
@@ -143,14 +144,7 @@ func TestALookIntoATopic(t *testing.T) {
 	for i := range noise {
 		noise[i] = byte(i*i*7 + i>>8)
 	}
-	cold := func() bool {
-		var topic admin.Topic
-		resp, err := http.Get("http://" + b.HTTP() + "/api/v1/topics/big")
-		must(t, err)
-		defer resp.Body.Close()
-		must(t, json.NewDecoder(resp.Body).Decode(&topic))
-		return topic.PartitionList[0].LocalStart > 5
-	}
+	cold := func() bool { return localStart(t, b.HTTP(), "big") > 5 }
 	plain, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka()), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	must(t, err)
 	defer plain.Close()
@@ -166,6 +160,17 @@ func TestALookIntoATopic(t *testing.T) {
 	}
 }
 
+// localStart is where the log of a topic's first partition begins to be in the WAL.
+func localStart(t *testing.T, at, name string) int64 {
+	t.Helper()
+	resp, err := http.Get("http://" + at + "/api/v1/topics/" + name)
+	must(t, err)
+	defer resp.Body.Close()
+	var topic admin.Topic
+	must(t, json.NewDecoder(resp.Body).Decode(&topic))
+	return int64(topic.PartitionList[0].LocalStart)
+}
+
 func shownValue(m admin.Message) string {
 	if m.Value != nil {
 		return *m.Value
@@ -173,22 +178,93 @@ func shownValue(m admin.Message) string {
 	return string(m.ValueBase64)
 }
 
-// Records of transactions are shown below the high watermark, and said to be of one; markers
-// are not.
-func TestALookSaysWhatIsOfATransaction(t *testing.T) {
+// transacted produces a record in each of some transactions, and ends them as it is told.
+func transacted(t *testing.T, client *kgo.Client, value string, ends ...kgo.TransactionEndTry) {
+	t.Helper()
+	for _, end := range ends {
+		must(t, client.BeginTransaction())
+		must(t, client.ProduceSync(t.Context(), kgo.StringRecord(value)).FirstErr())
+		must(t, client.EndTransaction(t.Context(), end))
+	}
+}
+
+func byTransactions(t *testing.T, n *embed.Node, id string) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka()), kgo.TransactionalID(id), kgo.DefaultProduceTopic("t"), kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	must(t, err)
+	t.Cleanup(client.Close)
+	return client
+}
+
+// outcomesOf is what is said of each record's transaction.
+func outcomesOf(is admin.PeekedMessages) string {
+	var all []string
+	for _, m := range is.Records {
+		all = append(all, fmt.Sprintf("%d %s", m.Offset, m.Transaction))
+	}
+	return strings.Join(all, ", ")
+}
+
+// Records of transactions are shown below the high watermark, with what became of them, or those
+// alone that consumers get that read what is committed; markers are not.
+func TestALookSaysWhatBecameOfTransactions(t *testing.T) {
 	n := node(t)
 	l := looker{t, n.HTTP()}
-	client, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka()), kgo.TransactionalID("x"), kgo.DefaultProduceTopic("t"), kgo.AllowAutoTopicCreation())
+	// 0 aborted, 1 its marker, 2 committed, 3 its marker, 4 open, 5 of none.
+	transacted(t, byTransactions(t, n, "x"), "x", kgo.TryAbort, kgo.TryCommit)
+	open := byTransactions(t, n, "open")
+	must(t, open.BeginTransaction())
+	must(t, open.ProduceSync(t.Context(), kgo.StringRecord("open")).FirstErr())
+	plain, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka()), kgo.DefaultProduceTopic("t"))
 	must(t, err)
-	defer client.Close()
-	for _, commit := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit} {
-		must(t, client.BeginTransaction())
-		must(t, client.ProduceSync(t.Context(), kgo.StringRecord(fmt.Sprint(commit))).FirstErr())
-		must(t, client.EndTransaction(t.Context(), commit))
+	defer plain.Close()
+	must(t, plain.ProduceSync(t.Context(), kgo.StringRecord("of none")).FirstErr())
+
+	for query, want := range map[string]struct {
+		said string
+		next int64
+	}{
+		"from=start":                                {"0 aborted, 2 committed, 4 open, 5 ", 6},
+		"from=start&isolation=read_committed":       {"2 committed", 4},
+		"offset=5&isolation=read_committed":         {"", 5}, // it is behind what is open, and waits there
+		"limit=2&isolation=read_committed":          {"2 committed", 4},
+		"from=start&limit=1":                        {"0 aborted", 1},
+		"offset=4&limit=1&isolation=read_committed": {"", 4},
+	} {
+		is := l.looks("t", query)
+		if got := outcomesOf(is); got != want.said || is.Next != want.next || is.HighWatermark != 6 || is.LastStable != 4 {
+			t.Errorf("%s: %q, next %d, high watermark %d, last stable %d; want %q, next %d", query, got, is.Next, is.HighWatermark, is.LastStable, want.said, want.next)
+		}
 	}
-	is := l.looks("t", "from=start")
-	if fmt.Sprint(offsetsOf(is)) != "[0 2]" || !is.Records[0].Transactional || is.Next != is.HighWatermark {
+	if is := l.looks("t", "from=start"); !is.Records[0].Transactional || is.Records[3].Transactional {
 		t.Errorf("%+v", is)
+	}
+	must(t, open.EndTransaction(t.Context(), kgo.TryCommit))
+	eventually(t, "what was open is shown", func() bool {
+		return outcomesOf(l.looks("t", "from=start&isolation=read_committed")) == "2 committed, 4 committed, 5 "
+	})
+	if status, _, said := l.look("t", "isolation=serializable"); status != http.StatusUnprocessableEntity {
+		t.Errorf("%d %s", status, said)
+	}
+}
+
+// What became of transactions is known of records too that the bucket alone has.
+func TestALookIntoTheBucketKnowsWhatWasAborted(t *testing.T) {
+	b := newBucketNode(t, map[string]string{"wal.segment_size": "8MiB", "wal.capacity": "64MiB", "wal.memory": "8MiB", "wal.upload_bytes": "4MiB"})
+	l := looker{t, b.HTTP()}
+	transacted(t, byTransactions(t, b.Node, "x"), "x", kgo.TryAbort, kgo.TryCommit)
+	noise := byTransactions(t, b.Node, "noise")
+	large := strings.Repeat("n", 900<<10)
+	for i := 0; localStart(t, b.HTTP(), "t") <= 4; i++ {
+		if i == 400 {
+			t.Fatal("nothing leaves the log for the bucket")
+		}
+		transacted(t, noise, large, kgo.TryCommit)
+	}
+	for query, want := range map[string]string{"from=start&limit=2": "0 aborted, 2 committed", "from=start&limit=1&isolation=read_committed": "2 committed"} {
+		if got := outcomesOf(l.looks("t", query)); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
 	}
 }
 

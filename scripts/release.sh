@@ -68,7 +68,7 @@ pack() ( # VERSION BINARY DIR
 	mkdir "$tree/completions"
 	for shell in bash zsh fish; do "$binary" completion $shell >"$tree/completions/rustmq.$shell"; done
 	licences "$tree/THIRD-PARTY-LICENCES"
-	build/tools/sbom "$binary" "$version" >"$out/$name.cdx.json"
+	build/tools/sbom "$binary" "$version" console/package-lock.json >"$out/$name.cdx.json"
 	find "$work" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	tar -C "$work" --sort=name --format=gnu --owner=0 --group=0 --numeric-owner -cf - "$name" | gzip -n -6 >"$out/$name.tar.gz"
 	debian

@@ -1,6 +1,7 @@
 // Calls of /api/v1. The cookie of the session goes with each of them by itself; what changes
 // something carries the token of the session. A call that is refused for want of a session brings
 // the login up, whoever made it.
+import { parse } from "./exact";
 import { csrfToken, ended } from "./session";
 
 // Problem is an answer that says no (RFC 9457), or that there was none: then its status is 0.
@@ -98,7 +99,7 @@ async function call<T>(method: string, path: string, query: Query | undefined, b
     if (answer.status === 401 && !(method === "POST" && path === "/api/v1/session")) ended(problem.detail);
     throw problem;
   }
-  return { body: (text === "" ? undefined : JSON.parse(text)) as T, tag: answer.headers.get("ETag") ?? "" };
+  return { body: (text === "" ? undefined : parse(text)) as T, tag: answer.headers.get("ETag") ?? "" };
 }
 
 function problemOf(status: number, text: string): Problem {

@@ -98,9 +98,13 @@ export function fromLocal(local: string): string {
   return local === "" || Number.isNaN(at.getTime()) ? "" : at.toISOString();
 }
 
-export function dollars(n: number | null | undefined): string {
+// money in dollars has three digits that tell something: much of it is fractions of a cent.
+export function money(n: number | null | undefined): string {
   if (n === undefined || n === null || !Number.isFinite(n)) return "–";
-  return "$" + n.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: Math.abs(n) < 0.1 ? 4 : 2 });
+  if (n === 0) return "$0";
+  if (Math.abs(n) < 1e-6) return "less than $0.000001";
+  if (Math.abs(n) >= 0.1) return "$" + n.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  return "$" + n.toLocaleString("en-US", { maximumSignificantDigits: 3 });
 }
 
 export function percent(share: number | null | undefined): string {

@@ -1,6 +1,7 @@
 // How pages follow the server: what they read and read again, streams, and what the user may do.
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Problem, asProblem, get, post, withQuery, type Query } from "./api";
+import { parse } from "./exact";
 import { session } from "./session";
 import { useStore } from "./store";
 
@@ -165,7 +166,7 @@ export function useStream<T>(path: string | null, onEvent: (event: StreamEvent<T
       lastID = e.lastEventId || lastID;
       let data: T;
       try {
-        data = JSON.parse(e.data) as T;
+        data = parse(e.data) as T;
       } catch {
         return;
       }

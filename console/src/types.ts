@@ -870,6 +870,8 @@ export interface GroupDescription {
   kind: string;
   /** of all partitions whose leaders can be asked */
   lag_records: number;
+  /** since the first record that is not consumed was appended, of the partition of which that is longest ago; left out: not known */
+  lag_seconds?: number;
   member_list: GroupMember[] | null;
   members: number;
   partition_list: GroupPartition[] | null;
@@ -915,6 +917,8 @@ export interface GroupSummary {
   kind: string;
   /** of all partitions whose leaders can be asked */
   lag_records: number;
+  /** since the first record that is not consumed was appended, of the partition of which that is longest ago; left out: not known */
+  lag_seconds?: number;
   members: number;
   /** with a committed offset */
   partitions: number;
@@ -964,6 +968,8 @@ export interface LagHistory {
 export interface LagPoint {
   /** of all partitions whose leaders could be asked */
   lag_records: number;
+  /** of the partition that was furthest behind in time; left out: not known */
+  lag_seconds?: number;
   time: string;
 }
 
@@ -1002,7 +1008,9 @@ export interface Message {
   partition: number;
   /** RFC 3339; left out: now */
   timestamp?: string;
-  /** it is of a transaction, which may have been aborted: who reads what is committed does not see it then */
+  /** what became of that: who reads what is committed sees the record if it was committed; open: it is not decided, or one before it is not */
+  transaction?: "committed" | "aborted" | "open";
+  /** it is of a transaction */
   transactional?: boolean;
   value?: string | null;
   value_base64?: string;
@@ -1094,6 +1102,8 @@ export interface NodeFigures {
   disk_total_bytes: number;
   /** of the bucket */
   last_error?: string;
+  /** of broker, controller, admin, what the process is; left out by versions that do not say */
+  roles?: string[] | null;
   started: string;
   /** what is not as it should be there, in words */
   troubles: string[] | null;
@@ -1175,17 +1185,20 @@ export interface Overview {
   /** the newest, by the names of /api/v1/history; null: not known */
   figures: Record<string, number | null>;
   healthy: boolean;
+  internal_topics: number;
   /** false: the process that answers has just begun, and does not know yet */
   judged: boolean;
   /** of which are left out */
   more_problems?: number;
   notes: string[] | null;
+  /** of those */
   partitions: number;
   /** what is wrong, the worst first, and no more than 20 */
   problems: Problem[] | null;
   /** brokers that do not say what they count: the figures are without theirs */
   silent: SilentBroker[] | null;
   time: string;
+  /** without internal ones */
   topics: number;
 }
 
@@ -1240,10 +1253,12 @@ export interface PartitionsTaken {
 
 export interface PeekedMessages {
   high_watermark: number;
+  /** where who reads what is committed reads up to; before it no transaction is open */
+  last_stable: number;
   log_start: number;
   /** records that were read for it, shown or not: one look reads 32 MiB at most */
   looked: number;
-  /** offset for the next look; high_watermark: there is nothing behind these */
+  /** offset for the next look; high_watermark, or last_stable of what is committed: there is nothing behind these */
   next: number;
   partition: number;
   /** in order of their offsets */

@@ -4,6 +4,8 @@ import (
 	"context"
 	"reflect"
 	"time"
+
+	"rustmq.dev/rustmq/roles/controller"
 )
 
 const (
@@ -24,9 +26,10 @@ type Overview struct {
 	At       float64            `json:"at,omitempty" doc:"when they were reckoned, in seconds since 1970"`
 	Silent   []SilentBroker     `json:"silent" doc:"brokers that do not say what they count: the figures are without theirs"`
 	Brokers  int                `json:"brokers" doc:"in service"`
-	Topics   int                `json:"topics"`
-	// Partitions counts all, those of the brokers' own topics among them.
-	Partitions int `json:"partitions"`
+	// Topics and Partitions are without the brokers' own.
+	Topics     int `json:"topics" doc:"without internal ones"`
+	Partitions int `json:"partitions" doc:"of those"`
+	Internal   int `json:"internal_topics"`
 }
 
 // eventsAPI follows a cluster as a whole.
@@ -70,6 +73,11 @@ func (a eventsAPI) overview(now time.Time) (is Overview, more <-chan struct{}) {
 	is = Overview{
 		Time: now.UTC().Truncate(time.Millisecond), Problems: []Problem{}, Notes: []string{}, Figures: map[string]*Figure{}, Silent: []SilentBroker{},
 		Topics: image.NumTopics(), Partitions: image.NumPartitions(),
+	}
+	for name := range controller.OwnTopics() {
+		if t, made := image.Topic(name); made && t.Internal {
+			is.Topics, is.Partitions, is.Internal = is.Topics-1, is.Partitions-t.Partitions.Len(), is.Internal+1
+		}
 	}
 	for b := range image.Brokers() {
 		if !b.Fenced {

@@ -21,7 +21,7 @@ const (
 	lagShare = 20
 	lagPause = time.Minute
 
-	// maxLagGroups are remembered, at 2 KB each. Who is there first has the place, until it
+	// maxLagGroups are remembered, at 4 KB each. Who is there first has the place, until it
 	// has been gone for an hour.
 	maxLagGroups = 1000
 
@@ -39,25 +39,32 @@ type lagHistory struct {
 	of    map[string]*lagRing  // by group
 }
 
-// lagRing is the records that a group had left at each look; lagUnknown: it was not seen then.
-type lagRing [lagPoints]int64
+// lagRing is what a group had left at each look; lagUnknown: it was not seen then, or the time
+// was not known.
+type lagRing struct {
+	records [lagPoints]int64
+	seconds [lagPoints]float64
+}
 
 func newLagRing() *lagRing {
 	r := new(lagRing)
-	for i := range r {
-		r[i] = lagUnknown
+	for i := range lagPoints {
+		r.forget(i)
 	}
 	return r
 }
 
+func (r *lagRing) forget(at int) { r.records[at], r.seconds[at] = lagUnknown, lagUnknown }
+
 func (r *lagRing) empty() bool {
-	return !slices.ContainsFunc(r[:], func(n int64) bool { return n != lagUnknown })
+	return !slices.ContainsFunc(r.records[:], func(n int64) bool { return n != lagUnknown })
 }
 
 // LagPoint is how far a group was behind.
 type LagPoint struct {
 	Time    time.Time `json:"time"`
 	Records int64     `json:"lag_records" doc:"of all partitions whose leaders could be asked"`
+	Seconds *float64  `json:"lag_seconds,omitempty" doc:"of the partition that was furthest behind in time; left out: not known"`
 }
 
 // LagHistory is how far a group was behind in the last hour.
@@ -100,7 +107,7 @@ func (h *lagHistory) note(now time.Time, groups []broker.GroupSummary) {
 	h.next++
 	h.times[at] = now
 	for id, points := range h.of {
-		points[at] = lagUnknown
+		points.forget(at)
 		if points.empty() {
 			delete(h.of, id)
 		}
@@ -114,7 +121,9 @@ func (h *lagHistory) note(now time.Time, groups []broker.GroupSummary) {
 			points = newLagRing()
 			h.of[g.Group] = points
 		}
-		points[at] = g.Lag
+		if points.records[at] = g.Lag; g.Behind != nil {
+			points.seconds[at] = *g.Behind
+		}
 	}
 }
 
@@ -128,9 +137,15 @@ func (h *lagHistory) points(id string) []LagPoint {
 		return out
 	}
 	for n := max(0, h.next-lagPoints); n < h.next; n++ {
-		if at := n % lagPoints; points[at] != lagUnknown {
-			out = append(out, LagPoint{h.times[at].UTC(), points[at]})
+		at := n % lagPoints
+		if points.records[at] == lagUnknown {
+			continue
 		}
+		point := LagPoint{Time: h.times[at].UTC(), Records: points.records[at]}
+		if is := points.seconds[at]; is != lagUnknown {
+			point.Seconds = &is
+		}
+		out = append(out, point)
 	}
 	return out
 }

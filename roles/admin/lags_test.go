@@ -20,10 +20,10 @@ func TestLagIsRemembered(t *testing.T) {
 		h.note(now, groups)
 		now = now.Add(lagEvery)
 	}
-	look(broker.GroupSummary{Group: "a", Lag: 5})
+	look(broker.GroupSummary{Group: "a", Lag: 5, Behind: new(1.5)})
 	look()
 	look(broker.GroupSummary{Group: "a", Lag: 7}, broker.GroupSummary{Group: "b"})
-	if got := h.points("a"); len(got) != 2 || got[0].Records != 5 || got[1].Records != 7 || got[1].Time.Sub(got[0].Time) != 2*lagEvery {
+	if got := h.points("a"); len(got) != 2 || got[0].Records != 5 || got[0].Seconds == nil || *got[0].Seconds != 1.5 || got[1].Records != 7 || got[1].Seconds != nil || got[1].Time.Sub(got[0].Time) != 2*lagEvery {
 		t.Errorf("%+v", got)
 	}
 	if got := h.points("nobody"); len(got) != 0 {

@@ -46,7 +46,7 @@ func mayOf[I any](method, path string, a row[I]) may {
 		if a.name != nil && a.name(&in) == "" {
 			return a.allowsAny(who)
 		}
-		return a.check(who, &in) == nil
+		return a.check(who, &in) == nil && (a.own == nil || a.own(who, &in) == nil)
 	}}
 }
 

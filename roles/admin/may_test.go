@@ -116,6 +116,26 @@ func TestMayOfAnything(t *testing.T) {
 	is(true, true, true, true, false, true)
 }
 
+// Whose token it is decides who may revoke it, and that is told before.
+func TestMayOfATokenOfAnother(t *testing.T) {
+	a := newAsking(t)
+	looks, own := a.token("looks", "alice", false, time.Time{}), "DELETE /api/v1/tokens/looks"
+	a.allow("alice", acl.Describe, acl.Cluster, "")
+	a.token("others", "bob", false, time.Time{})
+	calls := []string{own, "DELETE /api/v1/tokens/others", "DELETE /api/v1/tokens/ghost"}
+	is := func(want ...bool) {
+		t.Helper()
+		if got := a.may(looks, calls...); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	is(true, false, false)
+	a.want("one of another", http.StatusForbidden, a.do(http.MethodDelete, "/api/v1/tokens/others", "", "Authorization", "Bearer "+looks))
+	a.allow("alice", acl.CreateTokens, acl.User, "User:bob")
+	is(true, true, false)
+	a.want("one of another", http.StatusNoContent, a.do(http.MethodDelete, "/api/v1/tokens/others", "", "Authorization", "Bearer "+looks))
+}
+
 // What there is not nobody may call, also where nobody is asked.
 func TestMayOfWhatIsNotThere(t *testing.T) {
 	a := newAsking(t)

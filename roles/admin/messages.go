@@ -34,7 +34,9 @@ type Message struct {
 	ValueBytes    int  `json:"value_bytes" doc:"of the whole value"`
 	HeaderCount   int  `json:"header_count" doc:"headers that it has"`
 	Cut           bool `json:"cut,omitempty" doc:"its key, its value or its headers are longer than is shown: rustmq consume prints all of it"`
-	Transactional bool `json:"transactional,omitempty" doc:"it is of a transaction, which may have been aborted: who reads what is committed does not see it then"`
+	Transactional bool `json:"transactional,omitempty" doc:"it is of a transaction"`
+
+	Transaction string `json:"transaction,omitempty" enum:"committed,aborted,open" doc:"what became of that: who reads what is committed sees the record if it was committed; open: it is not decided, or one before it is not"`
 }
 
 // PeekedMessages is a look into a partition.
@@ -43,7 +45,8 @@ type PeekedMessages struct {
 	Partition     int32     `json:"partition"`
 	LogStart      int64     `json:"log_start"`
 	HighWatermark int64     `json:"high_watermark"`
-	Next          int64     `json:"next" doc:"offset for the next look; high_watermark: there is nothing behind these"`
+	LastStable    int64     `json:"last_stable" doc:"where who reads what is committed reads up to; before it no transaction is open"`
+	Next          int64     `json:"next" doc:"offset for the next look; high_watermark, or last_stable of what is committed: there is nothing behind these"`
 	Looked        int       `json:"looked" doc:"records that were read for it, shown or not: one look reads 32 MiB at most"`
 	Records       []Message `json:"records" doc:"in order of their offsets"`
 }
@@ -58,6 +61,7 @@ type (
 		Limit     int       `query:"limit" minimum:"1" maximum:"1000" default:"20" doc:"records at most"`
 		MaxBytes  int       `query:"max_bytes" minimum:"1" maximum:"1048576" default:"262144" doc:"bytes of keys, values and headers at most, of which the first record takes what it needs up to 64 KiB each"`
 		MatchQuery
+		IsolationQuery
 	}
 	messagesOutput struct{ Body PeekedMessages }
 )
@@ -75,7 +79,7 @@ func registerMessages(h *routes, a messagesAPI) {
 }
 
 func (a messagesAPI) peek(ctx context.Context, in *messagesInput) (*messagesOutput, error) {
-	q := broker.PeekRequest{Topic: in.Name, Partition: in.Partition, From: in.From, Limit: in.Limit, Bytes: in.MaxBytes, Match: in.match()}
+	q := broker.PeekRequest{Topic: in.Name, Partition: in.Partition, From: in.From, Limit: in.Limit, Bytes: in.MaxBytes, Match: in.match(), Committed: in.committed()}
 	switch timed := !in.Time.IsZero(); {
 	case timed && in.Offset >= 0:
 		return nil, badRequest(errors.New("offset and time: give one of them"))
@@ -89,7 +93,7 @@ func (a messagesAPI) peek(ctx context.Context, in *messagesInput) (*messagesOutp
 		return nil, messagesProblem(err)
 	}
 	out := &messagesOutput{PeekedMessages{
-		Topic: in.Name, Partition: in.Partition, LogStart: is.LogStart, HighWatermark: is.HighWatermark, Next: is.Next, Looked: is.Looked, Records: []Message{},
+		Topic: in.Name, Partition: in.Partition, LogStart: is.LogStart, HighWatermark: is.HighWatermark, LastStable: stableOf(is), Next: is.Next, Looked: is.Looked, Records: []Message{},
 	}}
 	for i := range is.Records {
 		out.Body.Records = append(out.Body.Records, shownMessage(in.Partition, &is.Records[i]))
@@ -97,8 +101,17 @@ func (a messagesAPI) peek(ctx context.Context, in *messagesInput) (*messagesOutp
 	return out, nil
 }
 
+// stableOf is the last stable offset of a look, as far as it says: brokers of versions that do not
+// tell transactions apart say nothing.
+func stableOf(is *broker.Peeked) int64 {
+	if is.LastStable == nil {
+		return is.HighWatermark
+	}
+	return *is.LastStable
+}
+
 func shownMessage(partition int32, r *broker.PeekedRecord) Message {
-	m := Message{Partition: partition, Offset: r.Offset, KeyBytes: r.KeyBytes, ValueBytes: r.ValueBytes, HeaderCount: r.HeaderCount, Transactional: r.Transactional}
+	m := Message{Partition: partition, Offset: r.Offset, KeyBytes: r.KeyBytes, ValueBytes: r.ValueBytes, HeaderCount: r.HeaderCount, Transactional: r.Transactional, Transaction: r.Transaction}
 	m.Cut = len(r.Key) < r.KeyBytes || len(r.Value) < r.ValueBytes || len(r.Headers) < r.HeaderCount
 	if r.Timestamp >= 0 {
 		m.Timestamp = time.UnixMilli(r.Timestamp).UTC().Format(messagesClock)

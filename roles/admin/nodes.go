@@ -40,6 +40,7 @@ func ModuleAsked(what string) (name string, all, is bool) {
 // NodeFigures is how the process of a broker stands, as it says itself.
 type NodeFigures struct {
 	Version   string       `json:"version"`
+	Roles     []string     `json:"roles,omitempty" doc:"of broker, controller, admin, what the process is; left out by versions that do not say"`
 	Started   time.Time    `json:"started"`
 	DataDir   string       `json:"data_dir"`
 	DiskFree  int64        `json:"disk_free_bytes" doc:"of the disk of its data directory; disk_total_bytes 0: it is not known"`

@@ -52,7 +52,7 @@ func (a *asking) get(path string, status int, into any) {
 func TestNodesSayHowTheyStand(t *testing.T) {
 	a := newAsking(t, func(o *Options) {
 		o.Tellers = saying{TellNode: {
-			{Broker: 1, Answer: json.RawMessage(`{"version":"1.2.3","disk_free_bytes":5,"disk_total_bytes":10,"wal":{"capacity_bytes":7,"used_bytes":1,"fullness":0.5},"troubles":["it is hot"]}`)},
+			{Broker: 1, Answer: json.RawMessage(`{"version":"1.2.3","roles":["broker","admin"],"disk_free_bytes":5,"disk_total_bytes":10,"wal":{"capacity_bytes":7,"used_bytes":1,"fullness":0.5},"troubles":["it is hot"]}`)},
 			{Broker: 2, Unknown: "broker 2 does not say: no answer"}, {Broker: 3, Answer: json.RawMessage(`["of a later version"]`)},
 		}}
 	})
@@ -61,7 +61,7 @@ func TestNodesSayHowTheyStand(t *testing.T) {
 	if len(is.Nodes) != 3 {
 		t.Fatalf("%+v", is)
 	}
-	if f := is.Nodes[0].Figures; f == nil || f.Version != "1.2.3" || f.DiskFree != 5 || f.WAL == nil || f.WAL.Capacity != 7 || f.Upload != nil || len(f.Troubles) != 1 {
+	if f := is.Nodes[0].Figures; f == nil || f.Version != "1.2.3" || strings.Join(f.Roles, " ") != "broker admin" || f.DiskFree != 5 || f.WAL == nil || f.WAL.Capacity != 7 || f.Upload != nil || len(f.Troubles) != 1 {
 		t.Errorf("%+v", f)
 	}
 	if n := is.Nodes[1]; n.Figures != nil || n.Unknown != "broker 2 does not say: no answer" {

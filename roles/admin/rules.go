@@ -84,6 +84,9 @@ type row[I any] struct {
 	name func(*I) string
 	// note is what else is asked, or left out, by the route itself.
 	note string
+	// own is what the route itself would say, beside needs, where that can be told before;
+	// nil: it cannot, or says nothing.
+	own func(who *subject, in *I) error
 	// what is the name of what a call is about, for the audit log; nil: name, or the cluster.
 	what func(*I) string
 	// action is what the audit log calls it, of what changes something; act says it.
@@ -116,6 +119,12 @@ func (a row[I]) or(n ...need) row[I] {
 
 func (a row[I]) noting(note string) row[I] {
 	a.note = note
+	return a
+}
+
+// deciding tells beforehand what the route itself refuses.
+func (a row[I]) deciding(own func(who *subject, in *I) error) row[I] {
+	a.own = own
 	return a
 }
 

@@ -145,6 +145,25 @@ func TestAStreamBeats(t *testing.T) {
 	}
 }
 
+// What brokers made for themselves is told apart from what users have.
+func TestTheOverviewCountsTopicsOfUsers(t *testing.T) {
+	r := newReading(t)
+	made := []controller.NewTopic{{Name: "__consumer_offsets", Partitions: 50, ReplicationFactor: 1, Internal: true}, {Name: "__not_ours", Partitions: 2, ReplicationFactor: 1}}
+	for _, result := range r.c.CreateTopics(t.Context(), made, false) {
+		if result.Err != nil {
+			t.Fatal(result.Err)
+		}
+	}
+	event, data, _ := r.open(eventsPath, r.local).next()
+	var is Overview
+	if err := json.Unmarshal(data, &is); err != nil {
+		t.Fatalf("%s %s: %v", event, data, err)
+	}
+	if is.Topics != 3 || is.Partitions != 12+1+2 || is.Internal != 1 {
+		t.Errorf("%d topics with %d partitions, and %d internal ones", is.Topics, is.Partitions, is.Internal)
+	}
+}
+
 // Whatever let a stream begin, when it is not good any more, the stream ends, and who reads is
 // told not to ask again.
 func TestAStreamEndsWithWhatItBeganBy(t *testing.T) {

@@ -43,6 +43,13 @@ func (q *MatchQuery) match() (m broker.PeekMatch) {
 	return m
 }
 
+// IsolationQuery says what is shown of transactions, in the words of consumers of Kafka.
+type IsolationQuery struct {
+	Isolation string `query:"isolation" enum:"read_uncommitted,read_committed" default:"read_uncommitted" doc:"read_committed: only what consumers get that read what is committed; read_uncommitted: all, and of each record what became of its transaction"`
+}
+
+func (q *IsolationQuery) committed() bool { return q.Isolation == "read_committed" }
+
 type tailInput struct {
 	Name       string    `path:"name" maxLength:"249"`
 	Partitions string    `query:"partitions" maxLength:"1000" doc:"numbers and ranges, as 0,3-5; left out: all, of which there may be 100"`
@@ -51,6 +58,7 @@ type tailInput struct {
 	Time       time.Time `query:"time" doc:"RFC 3339: begin at the first record that is not older"`
 	At         string    `query:"at" maxLength:"4000" doc:"go on where an event ended, by its id, which is partition:offset of each"`
 	MatchQuery
+	IsolationQuery
 	Rate        int    `query:"rate" minimum:"1" maximum:"500" default:"50" doc:"records a second that are sent at most; of a partition that stays behind for it, what lies before its end is passed over"`
 	LastEventID string `header:"Last-Event-ID" maxLength:"4000" doc:"as at, before which it goes: what an EventSource sends that connects again"`
 }
@@ -73,6 +81,7 @@ type (
 		Partition     int32     `json:"partition"`
 		LogStart      int64     `json:"log_start"`
 		HighWatermark int64     `json:"high_watermark"`
+		LastStable    int64     `json:"last_stable"`
 		Next          int64     `json:"next"`
 		Looked        int       `json:"looked"` // records read, that the filter does not take too
 		Records       []Message `json:"records"`
@@ -114,6 +123,7 @@ type tailed struct {
 	from       string // as of [broker.PeekRequest]
 	value      int64
 	start, end int64     // of the log, as its leader said last
+	stable     int64     // of the last look: what is committed ends there
 	live       bool      // it was at its end once
 	behind     time.Time // since when it is not, of what is live; zero: it is
 	unknown    string    // why its leader does not say where it is; "": it does
@@ -127,10 +137,12 @@ type tail struct {
 	topic string
 	id    storage.TopicID
 	match broker.PeekMatch
-	quota int // records of one turn
-	parts []tailed
-	first int // that is asked first, so that none waits for the others for ever
-	send  sender
+	// committed: only that is shown, and open transactions hold a partition up.
+	committed bool
+	quota     int // records of one turn
+	parts     []tailed
+	first     int // that is asked first, so that none waits for the others for ever
+	send      sender
 }
 
 func registerTail(h *routes, a tailAPI) {
@@ -185,7 +197,7 @@ func (a tailAPI) tail(in *tailInput) (*tail, error) {
 	if !ok {
 		return nil, unknownTopic(in.Name)
 	}
-	t := &tail{tailAPI: a, topic: in.Name, id: topic.ID, match: in.match(), quota: max(1, cmp.Or(in.Rate, defaultTailRate)*int(tailEvery)/int(time.Second))}
+	t := &tail{tailAPI: a, topic: in.Name, id: topic.ID, match: in.match(), committed: in.committed(), quota: max(1, cmp.Or(in.Rate, defaultTailRate)*int(tailEvery)/int(time.Second))}
 	wanted, err := partitionNumbers(in.Partitions, topic.Partitions.Len())
 	if err != nil {
 		return nil, badRequest(err)
@@ -369,7 +381,12 @@ func (t *tail) mind(p *tailed) error {
 	case p.behind.IsZero():
 		p.behind = time.Now()
 	case time.Since(p.behind) > tailPatience:
-		return t.skip(p, p.end, "more comes than is shown")
+		if !t.committed {
+			return t.skip(p, p.end, "more comes than is shown")
+		}
+		if p.at < p.stable { // what is open is not passed over
+			return t.skip(p, p.stable, "more comes than is shown")
+		}
 	}
 	return nil
 }
@@ -393,7 +410,7 @@ func (t *tail) tellTrouble(p *tailed) error {
 
 // look shows records of a partition, limit at most.
 func (t *tail) look(ctx context.Context, p *tailed, limit int) (shown int, err error) {
-	q := broker.PeekRequest{Topic: t.topic, Partition: p.index, From: "offset", Value: p.at, Limit: limit, Bytes: tailBytes, Match: t.match, Skips: true}
+	q := broker.PeekRequest{Topic: t.topic, Partition: p.index, From: "offset", Value: p.at, Limit: limit, Bytes: tailBytes, Match: t.match, Committed: t.committed, Skips: true}
 	if p.at < 0 {
 		q.From, q.Value = p.from, p.value
 	}
@@ -409,11 +426,15 @@ func (t *tail) look(ctx context.Context, p *tailed, limit int) (shown int, err e
 	if err := t.tellTrouble(p); err != nil {
 		return 0, err
 	}
-	p.start, p.end = is.LogStart, max(p.end, is.HighWatermark)
-	if p.at = is.Next; p.at >= p.end {
+	waits := t.committed && p.at == is.Next && len(is.Records) == 0 && stableOf(is) == p.stable // as before: for the end of a transaction
+	p.start, p.end, p.stable = is.LogStart, max(p.end, is.HighWatermark), stableOf(is)
+	if p.at = is.Next; p.at >= p.end || t.committed && p.at >= p.stable {
 		p.live, p.behind = true, time.Time{}
 	}
-	said := tailRecords{p.index, is.LogStart, is.HighWatermark, is.Next, is.Looked, []Message{}}
+	if waits {
+		return 0, nil
+	}
+	said := tailRecords{p.index, is.LogStart, is.HighWatermark, p.stable, is.Next, is.Looked, []Message{}}
 	for i := range is.Records {
 		said.Records = append(said.Records, shownMessage(p.index, &is.Records[i]))
 	}

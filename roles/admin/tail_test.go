@@ -28,6 +28,7 @@ type tailedTopic struct {
 	mu         sync.Mutex // of all that follows
 	image      *metadata.Image
 	start, end map[int32]int64
+	open       map[int32]int64 // the last stable offset, where that is not the end
 	unled      map[int32]string
 	looks      int
 	fails      error
@@ -68,7 +69,11 @@ func (f *tailedTopic) Peek(_ context.Context, q broker.PeekRequest) (*broker.Pee
 		at = f.start[q.Partition]
 	}
 	is := &broker.Peeked{LogStart: f.start[q.Partition], HighWatermark: f.end[q.Partition]}
-	for ; at < is.HighWatermark && len(is.Records) < q.Limit; at++ {
+	end := is.HighWatermark
+	if stable, open := f.open[q.Partition]; open && q.Committed {
+		end, is.LastStable = stable, &stable
+	}
+	for ; at < end && len(is.Records) < q.Limit; at++ {
 		is.Looked++
 		is.Records = append(is.Records, broker.PeekedRecord{Offset: at, Value: fmt.Append(nil, at)})
 	}
@@ -91,7 +96,7 @@ type tailing struct {
 
 func newTailing(t *testing.T) *tailing {
 	c, _ := alone(t)
-	topic := &tailedTopic{image: c.Image(), start: map[int32]int64{}, end: map[int32]int64{}, unled: map[int32]string{}}
+	topic := &tailedTopic{image: c.Image(), start: map[int32]int64{}, end: map[int32]int64{}, open: map[int32]int64{}, unled: map[int32]string{}}
 	return &tailing{T: t, topic: topic, api: newTailAPI(topic, topic, topic)}
 }
 
@@ -234,6 +239,25 @@ func TestATailPassesOverWhatComesTooFast(t *testing.T) {
 		if shown > 10*20 || shown == 0 || skipped < 30_000 {
 			t.Errorf("%d shown in 20 s, %d passed over of 40000", shown, skipped)
 		}
+	})
+}
+
+// What is open is waited for, however long that takes, and is not passed over.
+func TestATailOfWhatIsCommittedWaitsForTransactions(t *testing.T) {
+	bubble(t, func(w *tailing, ctx context.Context) {
+		w.topic.end[0], w.topic.open[0] = 6, 2
+		w.begin(ctx, tailInput{Name: "one", From: "start", IsolationQuery: IsolationQuery{"read_committed"}})
+		w.expects("begin", "records 0[0 1]")
+		turn(10 * tailPatience)
+		w.expects()
+		w.topic.change(func() { w.topic.open[0] = 4 })
+		turn(tailEvery)
+		w.expects("records 0[2 3]")
+		w.topic.change(func() { delete(w.topic.open, 0) })
+		turn(tailEvery)
+		w.expects("records 0[4 5]")
+		turn(10 * tailPatience)
+		w.expects()
 	})
 }
 

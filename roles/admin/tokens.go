@@ -75,7 +75,7 @@ var (
 func registerTokens(h *routes, a tokensAPI) {
 	route(h, http.MethodGet, tokensPath, whoever[PageQuery]("the caller's own; those of others with describe-tokens on the user, or describe on the cluster"), a.list)
 	route(h, http.MethodPost, tokensPath, whoever[createTokenInput]("for another user: create-tokens on that user; not by an API token").act("token.create").about(func(in *createTokenInput) string { return in.Body.Name }).saying(toldToken), a.create, withStatus(http.StatusCreated))
-	route(h, http.MethodDelete, tokensPath+"/{name}", whoever[tokenName]("one of another user: create-tokens on that user, or alter on the cluster").act("token.revoke").about(func(in *tokenName) string { return in.Name }), a.delete)
+	route(h, http.MethodDelete, tokensPath+"/{name}", whoever[tokenName]("one of another user: create-tokens on that user, or alter on the cluster").deciding(a.mayRevoke).act("token.revoke").about(func(in *tokenName) string { return in.Name }), a.delete)
 }
 
 // toldToken is what a token is to be, as the audit log has it.
@@ -181,18 +181,31 @@ func visibleName(name string) bool {
 	})
 }
 
-func (a tokensAPI) delete(ctx context.Context, in *tokenName) (*struct{}, error) {
-	who := subjectOf(ctx)
-	t, known := a.cluster.Image().APIToken(in.Name)
-	var refused error
-	if known && altersCluster.missing(who, "") != nil {
+// mayRevoke refuses a subject that may not revoke the token of a name.
+func (a tokensAPI) mayRevoke(who *subject, in *tokenName) error {
+	t, _ := a.cluster.Image().APIToken(in.Name)
+	return revocationOf(who, in.Name, t)
+}
+
+// revocationOf refuses a subject that may not revoke t, as one that is not there where it may
+// not see it; nil is such a one.
+func revocationOf(who *subject, name string, t *metadata.APIToken) (refused error) {
+	if t != nil && altersCluster.missing(who, "") != nil {
 		refused = createsTokens.missingFor(who, t.Principal)
 	}
-	if !known || refused != nil && describesTokens.missingFor(who, t.Principal) != nil && describesCluster.missing(who, "") != nil {
-		return nil, huma.NewError(http.StatusNotFound, fmt.Sprintf("there is no token %q that the caller may see", in.Name))
+	if t == nil || refused != nil && describesTokens.missingFor(who, t.Principal) != nil && describesCluster.missing(who, "") != nil {
+		return huma.NewError(http.StatusNotFound, fmt.Sprintf("there is no token %q that the caller may see", name))
 	}
 	if refused != nil {
-		return nil, forbidden(refused)
+		return forbidden(refused)
+	}
+	return nil
+}
+
+func (a tokensAPI) delete(ctx context.Context, in *tokenName) (*struct{}, error) {
+	t, _ := a.cluster.Image().APIToken(in.Name)
+	if refused := revocationOf(subjectOf(ctx), in.Name, t); refused != nil {
+		return nil, refused
 	}
 	err := a.cluster.DeleteAPIToken(ctx, in.Name)
 	if err != nil {

@@ -217,6 +217,12 @@ const coordinatorStep = 1 << 20
 
 // readBucket reads what the WAL does not have. It waits for the bucket.
 func (b *Broker) readBucket(ctx context.Context, l *log.Log, at, end storage.Offset, yield func(batch.Batch) error) error {
+	return b.readBucketTold(ctx, l, at, end, 0, nil, yield)
+}
+
+// readBucketTold is readBucket that, before the batches that it concerns, tells of transactions that
+// were aborted, of those whose marker lies before markers; the log has the others.
+func (b *Broker) readBucketTold(ctx context.Context, l *log.Log, at, end, markers storage.Offset, tell func(log.Aborted), yield func(batch.Batch) error) error {
 	if b.cold == nil {
 		return fmt.Errorf("offsets %d to %d are not in the WAL, and there is no bucket", at, end)
 	}
@@ -224,7 +230,7 @@ func (b *Broker) readBucket(ctx context.Context, l *log.Log, at, end storage.Off
 	defer b.cold.Forget(woken)
 	for again := false; at < end; {
 		where, _ := b.inBucket(l.ID())
-		got, err := b.cold.Read(where, cold.Request{Reader: woken, Offset: at, Until: end, MaxBytes: coordinatorStep, MinOne: true}, woken)
+		got, err := b.cold.Read(where, cold.Request{Reader: woken, Offset: at, Until: end, MaxBytes: coordinatorStep, MinOne: true, Markers: markers}, woken)
 		if errors.Is(err, cold.ErrLookAgain) && !again {
 			again = true
 			continue
@@ -233,6 +239,9 @@ func (b *Broker) readBucket(ctx context.Context, l *log.Log, at, end storage.Off
 			return err
 		}
 		again = false
+		for _, t := range got.Aborted {
+			tell(log.Aborted(t))
+		}
 		for _, one := range got.Batches {
 			if err := yield(one); err != nil {
 				return err

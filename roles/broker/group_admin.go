@@ -43,6 +43,9 @@ type GroupSummary struct {
 	Partitions   int    `json:"partitions" doc:"with a committed offset"`
 	Lag          int64  `json:"lag_records" doc:"of all partitions whose leaders can be asked"`
 
+	// Behind is that of the partition that is furthest behind in time.
+	Behind *float64 `json:"lag_seconds,omitempty" doc:"since the first record that is not consumed was appended, of the partition of which that is longest ago; left out: not known"`
+
 	Topics []string `json:"topics" doc:"of those partitions, in order; without what the caller may not describe"`
 }
 
@@ -145,6 +148,9 @@ func summaryOf(g group.Surveyed, positions []GroupPartition) GroupSummary {
 	for _, p := range positions {
 		if p.Lag != nil {
 			out.Lag += *p.Lag
+		}
+		if p.Behind != nil && (out.Behind == nil || *p.Behind > *out.Behind) {
+			out.Behind = p.Behind
 		}
 	}
 	topics := map[string]bool{}

@@ -46,6 +46,9 @@ type PeekRequest struct {
 	// Match is which records are shown; those that are not are passed over, and count for
 	// nothing in Limit and Bytes.
 	Match PeekMatch `json:"match,omitzero"`
+	// Committed shows what consumers get that read what is committed: nothing of transactions that
+	// were aborted, and nothing at the last stable offset or behind it.
+	Committed bool `json:"committed,omitempty"`
 	// Skips passes over batches that cannot be shown, which else end the look with an error.
 	Skips bool `json:"skips,omitempty"`
 }
@@ -93,12 +96,13 @@ func (p *Peeked) sift(m *PeekMatch) {
 	})
 }
 
-// Peeked is what a peek shows: committed records, those of transactions too, whatever became
-// of them.
+// Peeked is what a peek shows: records below the high watermark, those of transactions too,
+// whatever became of them, unless it was asked for what is committed.
 type Peeked struct {
 	LogStart      int64          `json:"log_start"`
 	HighWatermark int64          `json:"high_watermark"`
-	Next          int64          `json:"next"` // where the next look begins; HighWatermark: there is nothing more
+	LastStable    *int64         `json:"last_stable,omitempty"` // nil: it is of a broker that does not tell transactions apart
+	Next          int64          `json:"next"`                  // where the next look begins; HighWatermark, or of what is committed LastStable: there is nothing more
 	Records       []PeekedRecord `json:"records"`
 	Looked        int            `json:"looked"` // records that were read for it, shown or not
 	Skipped       []PeekSkip     `json:"skipped,omitempty"`
@@ -122,6 +126,7 @@ type PeekedRecord struct {
 	Headers       []PeekedHeader `json:"headers"`
 	HeaderCount   int            `json:"header_count"` // of all of them
 	Transactional bool           `json:"transactional"`
+	Transaction   string         `json:"transaction,omitempty"` // what became of it, if Transactional: PeekCommitted, PeekAborted or PeekOpen; "": not known
 }
 
 // PeekedHeader is a header of one. A nil Value is null.
@@ -154,6 +159,9 @@ func peekAt(image *metadata.Image, q PeekRequest, at int32, ask func(at int32) (
 	is, err := ask(at)
 	if err == nil {
 		is.sift(&q.Match)
+		if q.Committed && is.LastStable == nil {
+			return nil, &GroupError{kerr.UnsupportedVersion, fmt.Sprintf("broker %d, which leads %s-%d, is of a version that does not tell what is committed: look at all records, or give it this version", at, q.Topic, q.Partition)}
+		}
 	}
 	if errors.Is(err, rpc.ErrPeerUnreachable) || errors.Is(err, rpc.ErrPeerRefused) {
 		err = &GroupError{kerr.BrokerNotAvailable, fmt.Sprintf("%s-%d, which broker %d leads, cannot be looked into now: %v", q.Topic, q.Partition, at, err)}
@@ -178,17 +186,30 @@ func (b *Broker) peekHere(ctx context.Context, q PeekRequest) (*Peeked, error) {
 	if err != nil {
 		return nil, err
 	}
-	start, end := l.LogStart(), l.HighWatermark()
-	at, err := b.peekFrom(ctx, l, q, start, end)
+	where := l.Offsets()
+	end := where.HighWatermark
+	if q.Committed {
+		end = where.LastStable
+	}
+	at, err := b.peekFrom(ctx, l, q, where, end)
 	if err != nil {
 		return nil, fmt.Errorf("look for where to begin in %s-%d: %w", q.Topic, q.Partition, err)
 	}
-	look := &peek{q: q, out: &Peeked{LogStart: int64(start), HighWatermark: int64(end), Records: []PeekedRecord{}}, at: at, end: end}
+	stable := int64(where.LastStable)
+	look := &peek{
+		q: q, out: &Peeked{LogStart: int64(where.LogStart), HighWatermark: int64(where.HighWatermark), LastStable: &stable, Records: []PeekedRecord{}},
+		at: at, end: end, decided: decisions{stable: where.LastStable},
+	}
+	// The log's part first: what it gives up meanwhile is looked up twice, not left out.
+	aborted, markers := l.Aborted(at, where.HighWatermark)
+	for _, t := range aborted {
+		look.decided.note(t)
+	}
 	for look.at < end && !look.full {
 		from := look.at
 		if local := l.LocalStart(); from < local {
 			until := min(local, end)
-			if err = b.readBucket(ctx, l, from, until, look.take); err == nil {
+			if err = b.readBucketTold(ctx, l, from, until, markers, look.decided.note, look.take); err == nil {
 				look.at = max(look.at, until) // of what is missing compaction by key has left nothing
 			}
 		} else {
@@ -201,22 +222,24 @@ func (b *Broker) peekHere(ctx context.Context, q PeekRequest) (*Peeked, error) {
 			break // the log has less than it had
 		}
 	}
-	look.out.Next = int64(min(look.at, end))
+	look.out.Next = int64(max(at, min(look.at, end)))
 	return look.out, nil
 }
 
-// peekFrom is the offset that a look begins at.
-func (b *Broker) peekFrom(ctx context.Context, l *log.Log, q PeekRequest, start, end storage.Offset) (storage.Offset, error) {
+// peekFrom is the offset that a look begins at, which ends at end: it may lie behind that, where
+// transactions are open.
+func (b *Broker) peekFrom(ctx context.Context, l *log.Log, q PeekRequest, where log.Offsets, end storage.Offset) (storage.Offset, error) {
+	start := where.LogStart
 	switch q.From {
 	case "start":
 		return start, nil
 	case "end":
 		return max(start, end-storage.Offset(q.Limit)), nil
 	case "offset":
-		if at := storage.Offset(q.Value); at >= start && at <= end {
+		if at := storage.Offset(q.Value); at >= start && at <= where.HighWatermark {
 			return at, nil
 		}
-		return 0, &GroupError{kerr.OffsetOutOfRange, fmt.Sprintf("offset %d: there are those from %d to %d", q.Value, start, end)}
+		return 0, &GroupError{kerr.OffsetOutOfRange, fmt.Sprintf("offset %d: there are those from %d to %d", q.Value, start, where.HighWatermark)}
 	case "time":
 		at, _, found, err := b.offsetForTime(ctx, l, q.Value)
 		if err != nil || !found {
@@ -231,6 +254,7 @@ func (b *Broker) peekFrom(ctx context.Context, l *log.Log, q PeekRequest, start,
 type peek struct {
 	q       PeekRequest
 	out     *Peeked
+	decided decisions
 	at, end storage.Offset // what is next, and where it ends
 	bytes   int            // shown
 	scanned int            // of batches
@@ -248,14 +272,15 @@ func (k *peek) take(b batch.Batch) error {
 		return errPageFull
 	}
 	k.scanned += len(b)
-	if !b.IsControl() {
+	outcome := k.decided.outcome(b)
+	if !b.IsControl() && !(k.q.Committed && outcome == PeekAborted) {
 		records := b.Records(peekExpanded)
 		for records.Next() {
 			r := records.Record()
 			if r.Offset < k.at {
 				continue
 			}
-			if r.Offset >= k.end || !k.look(r, len(records.Raw()), b.IsTransactional()) {
+			if r.Offset >= k.end || !k.look(r, len(records.Raw()), outcome) {
 				k.full = true
 				return errPageFull
 			}
@@ -280,8 +305,8 @@ func (k *peek) take(b batch.Batch) error {
 
 // look shows a record of so many bytes, if it is looked for; false: there is no room for it, or
 // enough was read.
-func (k *peek) look(r *batch.Record, size int, transactional bool) bool {
-	if !guard.Check("broker.peek-read", k.read <= peekScanned) || k.q.Match.takes(r) && !k.show(r, transactional) {
+func (k *peek) look(r *batch.Record, size int, outcome string) bool {
+	if !guard.Check("broker.peek-read", k.read <= peekScanned) || k.q.Match.takes(r) && !k.show(r, outcome) {
 		return false
 	}
 	k.out.Looked++
@@ -290,13 +315,13 @@ func (k *peek) look(r *batch.Record, size int, transactional bool) bool {
 }
 
 // show adds a record; false: there is no room for it. The first there always is.
-func (k *peek) show(r *batch.Record, transactional bool) bool {
+func (k *peek) show(r *batch.Record, outcome string) bool {
 	if len(k.out.Records) == k.q.Limit {
 		return false
 	}
 	shown := PeekedRecord{
 		Offset: int64(r.Offset), Timestamp: r.Timestamp, Key: k.cut(r.Key), Value: k.cut(r.Value), KeyBytes: len(r.Key), ValueBytes: len(r.Value),
-		Headers: []PeekedHeader{}, HeaderCount: r.NumHeaders, Transactional: transactional,
+		Headers: []PeekedHeader{}, HeaderCount: r.NumHeaders, Transactional: outcome != "", Transaction: outcome,
 	}
 	size := len(shown.Key) + len(shown.Value)
 	r.Headers(func(h batch.Header) bool {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 
 	"rustmq.dev/rustmq/consensus"
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -83,6 +85,9 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 
 // ownTopics are those that brokers make, for what they keep themselves.
 var ownTopics = map[string]bool{"__consumer_offsets": true, "__transaction_state": true, "__audit": true}
+
+// OwnTopics are the names of topics that brokers make, whether they are made yet or not.
+func OwnTopics() iter.Seq[string] { return maps.Keys(ownTopics) }
 
 func internalTopic(name string) error {
 	return metadata.Errorf(metadata.InvalidTopic, "topic %q is the broker's own", name)

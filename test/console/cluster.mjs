@@ -25,10 +25,12 @@ class CommandError extends Error {
 }
 
 export class Cluster {
-  // bin is the program; with size 1 it is a node alone without certificates, asked nothing.
-  constructor(bin, size = 3) {
+  // bin is the program; with size 1 it is a node alone without certificates, asked nothing. set is
+  // more of its configuration.
+  constructor(bin, size = 3, set = {}) {
     this.bin = bin;
     this.size = size;
+    this.set = set;
     this.dir = mkdtempSync(join(tmpdir(), 'rustmq-console-'));
     this.net = `127.${1 + Math.floor(Math.random() * 250)}.${1 + Math.floor(Math.random() * 250)}`;
     this.nodes = new Map();
@@ -52,10 +54,7 @@ export class Cluster {
   async begin() {
     if (this.secure) {
       await this.run(['admin', 'ca', 'init', '--cn', 'Console CA', '--no-passphrase', '--ca-dir', join(this.dir, 'ca')]);
-      for (let id = 1; id <= this.size; id++) {
-        await this.run(['admin', 'certs', 'issue', `node-${id}`, '--ca-dir', join(this.dir, 'ca'), '--profile', 'broker,controller',
-          '--cluster', 'console', '--node', `${id}`, '--host', this.host(id), '--out', join(this.dir, 'certs')]);
-      }
+      for (let id = 1; id <= this.size; id++) await this.issue(id);
       this.ca = readFileSync(join(this.dir, 'certs', 'bundle.pem'));
     }
     this.passwordFile = join(this.dir, 'password');
@@ -65,6 +64,17 @@ export class Cluster {
       const { body } = await this.call('GET', '/api/v1/brokers');
       return body.brokers?.filter((b) => b.state === 'serving').length === this.size;
     });
+  }
+
+  issue(id) {
+    return this.run(['admin', 'certs', 'issue', `node-${id}`, '--ca-dir', join(this.dir, 'ca'), '--profile', 'broker,controller',
+      '--cluster', 'console', '--node', `${id}`, '--host', this.host(id), '--out', join(this.dir, 'certs')]);
+  }
+
+  // Starts a node that is none of those that the cluster began with.
+  async join(id) {
+    await this.issue(id);
+    await this.start(id);
   }
 
   // Starts a node and waits until it can be used.
@@ -77,7 +87,7 @@ export class Cluster {
       // As long as a machine that runs other tests too needs.
       'replication.heartbeat_timeout': '5s', 'controller.raft.election_timeout': '1s',
       // All that call come from one address.
-      'security.rest.requests': '100000', 'security.rest.requests_per_ip': '100000',
+      'security.rest.requests': '100000', 'security.rest.requests_per_ip': '100000', ...this.set,
     };
     if (this.secure) {
       Object.assign(set, {

@@ -4,7 +4,8 @@
 // Usage: node --test-reporter=spec test/console/main.mjs RUSTMQ BUILD
 //   RUSTMQ  the program
 //   BUILD   the directory of what npm ci has installed from package-lock.json
-// ONLY=text runs the tests whose name has it; SCREENSHOTS=1 makes docs/images/console-*.png.
+// ONLY=text runs the tests whose name has it, or ONLY='one|another' of several; PATIENCE=ms is how
+// long anything may take, of a machine that does much else; SCREENSHOTS=1 makes docs/images/console-*.png.
 import { after, describe, test } from 'node:test';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -38,7 +39,7 @@ const sessionOf = (user) => {
 // A test by one page: check(name, path, {user, …}, async (visit) => …). Of a test alone:
 // options.cluster is another one.
 function check(name, path, options, body) {
-  if (!name.includes(only)) return;
+  if (!only.split('|').some((text) => name.includes(text))) return;
   test(name, async () => {
     const { user = 'root', session = user && (await sessionOf(user)), at = cluster } = options;
     await browser.visit(typeof at === 'function' ? await at() : at, path, { ...options, session, name }, body);
@@ -55,8 +56,11 @@ after(async () => {
 
 // Side by side: each has names of its own. What disturbs the others comes behind them.
 const together = ['./shell.mjs', './session.mjs', './docs.mjs', './security.mjs', './hostile.mjs', './nodes.mjs', './topics.mjs', './shots.mjs'];
-const alone = ['./drains.mjs', './many.mjs', './outages.mjs'];
 const load = (files) => Promise.all(files.map(async (file) => (await import(file)).default));
-const [beside, behind] = await Promise.all([load(together), load(alone)]);
+const [beside, behind, elsewhere] = await Promise.all([load(together), load(['./drains.mjs', './outages.mjs']), load(['./alone.mjs'])]);
 describe('pages', { concurrency: 4 }, () => { for (const add of beside) add(suite); });
-describe('outages', { concurrency: 1 }, () => { for (const add of behind) add(suite); });
+// Of two clusters, each one test behind the other.
+describe('behind them', { concurrency: 2 }, () => {
+  describe('outages', { concurrency: 1 }, () => { for (const add of behind) add(suite); });
+  describe('alone', { concurrency: 1 }, () => { for (const add of elsewhere) add(suite); });
+});

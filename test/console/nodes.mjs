@@ -1,23 +1,15 @@
 // Brokers, controllers, operations, storage and transforms: what everybody sees, a module from its
 // deployment to its end, and what is offered to who may not change anything.
 import assert from 'node:assert/strict';
-import { accessible, fits, reachable } from './judge.mjs';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { accessible, judged, reachable } from './judge.mjs';
 import { until } from './until.mjs';
 
 const dialog = (page) => page.getByRole('dialog');
 
-// Judges a page as it is, in both colours, and on a phone.
-async function judged(visit) {
-  const { page } = visit;
-  await page.waitForFunction(() => !document.querySelector('.loading'));
-  await accessible(visit, 'light');
-  await page.emulateMedia({ colorScheme: 'dark' });
-  await accessible(visit, 'dark');
-  await page.emulateMedia({ colorScheme: 'light' });
-  await fits(visit);
-}
-
-export default function ({ check, cluster }) {
+export default function ({ check, cluster, root }) {
   for (const [path, heading] of [
     ['/brokers', 'Load'], ['/brokers/2', 'Write-ahead log'], ['/operations', 'Operations'], ['/controllers', 'Metadata log'],
     ['/storage', 'What is in it'], ['/storage?tab=tiers', 'By topic'], ['/storage?tab=cost', 'A month'], ['/storage?tab=check', 'Compare the bucket with the catalogue'],
@@ -35,6 +27,7 @@ export default function ({ check, cluster }) {
     await reachable(visit);
     await page.getByRole('link', { name: 'broker 3' }).click();
     await page.getByRole('heading', { name: 'Broker 3' }).waitFor();
+    await page.getByText('broker, controller, admin', { exact: true }).waitFor(); // its roles
     await page.getByRole('tab', { name: /Partitions/ }).click();
     await page.getByLabel('Filter partitions').fill('orders-');
     await page.getByRole('status').filter({ hasText: /^6 of/ }).waitFor();
@@ -97,6 +90,23 @@ export default function ({ check, cluster }) {
     await page.getByLabel('Show').selectOption('reject');
     await page.getByRole('article', { name: 'Record 1' }).waitFor({ state: 'detached' });
     await judged(visit);
+  });
+
+  check('nodes: a module is uploaded from a file', '/etl/deploy', {}, async ({ page }) => {
+    const file = join(root, 'etl/batteries/built/mask.wasm');
+    await page.getByLabel('Or a .wasm file').setInputFiles(file);
+    await page.getByRole('button', { name: /^Upload mask\.wasm/ }).click();
+    await page.getByText(/^Chosen: mask\.wasm/).waitFor();
+    await page.getByLabel(/^Name/).fill('uploaded');
+    await page.getByRole('button', { name: 'JSON' }).click();
+    await page.getByLabel('Spec').fill(JSON.stringify({ mode: 'inline', topics: ['empty'], config: { fields: [{ path: 'card', action: 'mask', keep_last: 4 }] } }));
+    await page.getByLabel('Leave it disabled').check();
+    await page.getByRole('button', { name: 'Deploy', exact: true }).click();
+    await page.getByRole('heading', { name: 'uploaded', level: 1 }).waitFor();
+    const { body } = await cluster.call('GET', '/api/v1/etl/modules/uploaded');
+    assert.deepEqual(body.versions.map(({ sha256 }) => sha256), [createHash('sha256').update(readFileSync(file)).digest('hex')]);
+    assert.equal(body.active, 0);
+    await cluster.call('DELETE', '/api/v1/etl/modules/uploaded');
   });
 
   check('nodes: a module from its deployment to its end', '/etl/deploy', { expects: [/answered 412: POST .*\/disable/, /status of 412/] }, async (visit) => {

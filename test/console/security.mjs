@@ -1,21 +1,10 @@
 // Security, audit, configuration and health: what is done there, by who may do it, and what is offered to
 // who may not.
 import assert from 'node:assert/strict';
-import { accessible, fits, reachable } from './judge.mjs';
+import { accessible, judged, reachable } from './judge.mjs';
 import { until } from './until.mjs';
 
 const dialog = (page) => page.getByRole('dialog');
-
-// Judges a page as it is, in both colours, and on a phone.
-async function judged(visit) {
-  const { page } = visit;
-  await page.waitForFunction(() => !document.querySelector('.loading'));
-  await accessible(visit, 'light');
-  await page.emulateMedia({ colorScheme: 'dark' });
-  await accessible(visit, 'dark');
-  await page.emulateMedia({ colorScheme: 'light' });
-  await fits(visit);
-}
 
 export default function ({ check, cluster }) {
   const rules = async (principal) => (await cluster.call('GET', `/api/v1/acls?principal=${encodeURIComponent(principal)}`)).body.acls ?? [];
@@ -201,6 +190,12 @@ export default function ({ check, cluster }) {
     await page.getByRole('tab', { name: 'Users' }).click();
     await page.getByRole('rowheader', { name: 'reader', exact: true }).waitFor();
     assert.equal(await page.getByRole('button', { name: /Create user|Delete user|Change password/ }).count(), 0);
+    for (const [name, principal] of [['of-guest', 'User:guest'], ['of-reader', 'User:reader']]) await cluster.call('POST', '/api/v1/tokens', { name, principal });
+    await page.goto(`${visit.origin}/security?tab=tokens`);
+    await page.getByRole('rowheader', { name: 'of-guest', exact: true }).waitFor();
+    await page.getByRole('button', { name: 'Revoke token of-reader' }).waitFor();
+    assert.equal(await page.getByRole('button', { name: 'Revoke token of-guest' }).count(), 0, 'it is of another');
+    await page.goto(`${visit.origin}/security`);
     assert.equal(await page.getByRole('tab', { name: 'Quotas' }).count(), 0, 'quotas ask for describe-configs');
     assert.equal(await page.getByRole('navigation', { name: 'Areas' }).getByRole('link', { name: 'Audit' }).count(), 0);
   });

@@ -29,6 +29,14 @@ export default function ({ check, cluster }) {
     assert.ok(bytes < firstLoad, `${bytes} bytes`);
   });
 
+  check('shell: the overview tells topics of users from internal ones, and what costs little from nothing', '/', {}, async ({ page }) => {
+    await page.getByText(/^3 brokers in service, \d+ topics with \d+ partitions, beside \d internal topics?$/).waitFor();
+    await page.getByRole('heading', { name: 'Cost of the bucket' }).waitFor();
+    const storage = page.getByText(/^\$0\.0{2,}[1-9]\d* for [\d.]+ [KM]iB$|^less than \$0\.000001 for/);
+    await storage.waitFor();
+    assert.equal(await page.getByText(/\$0\.0+(?!\d)/).count(), 0, 'nothing that is more than nothing is zero');
+  });
+
   check('shell: an address that is no page says so', '/no/such/page', {}, async (visit) => {
     await visit.page.getByRole('heading', { name: 'Not found', level: 1 }).waitFor();
     await accessible(visit, 'light');

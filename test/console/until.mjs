@@ -1,5 +1,5 @@
 // Waiting for what another process is on its way to.
-const limit = 30_000;
+const limit = Number(process.env.PATIENCE ?? 30_000);
 
 // until calls is until it answers with something true, and answers with that; an exception
 // counts as no.

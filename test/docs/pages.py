@@ -7,10 +7,12 @@ the rooms, files and tests that it names. Of docs/rules.md: that each rule has a
 is there. Of docs/index.md: that it leads to every page. Of
 docs/design/index.md: that it has every record, by its title. Of docs/clients.md: the versions that
 the suites have pinned. With SITE, the directory of the built site: that every link and anchor of its
-HTML leads somewhere, and that nothing is fetched from elsewhere.
+HTML leads somewhere, that nothing is fetched from elsewhere, and that its search finds every page by
+the title and by words of it.
 """
 
 import html.parser
+import json
 import os
 import re
 import subprocess
@@ -167,7 +169,7 @@ class Page(html.parser.HTMLParser):
         self.loads += [x for x in loads if x]
 
 
-pages = {}
+pages, searched = {}, 0
 if len(sys.argv) > 1:
     site = sys.argv[1]
     for directory, _, names in os.walk(site):
@@ -197,10 +199,27 @@ if len(sys.argv) > 1:
                 problems.append(f"{path} leads to {url}, and there is no such place")
     if len(pages) < 40:
         problems.append(f"the site in {site} has {len(pages)} pages")
+    # What the search of a browser looks through: an entry of each page and of each of its headings.
+    with open(os.path.join(site, "search", "search_index.json"), encoding="utf-8") as file:
+        entries = json.load(file)["docs"]
+    found = {}
+    for entry in entries:
+        page = entry["location"].partition("#")[0]
+        found.setdefault(page, []).append(html.unescape(f"{entry['title']} {entry['text']}").lower())
+    for name in files:
+        page = re.fullmatch(r"docs/(.+)\.md", name)
+        if not page:
+            continue
+        have = " ".join(found.get(f"{page[1]}.html", []))
+        # The longest are the least likely to be of every page: a title, and three words.
+        plain = re.sub(r"<[^>]*>|\]\([^)]*\)", " ", prose(text_of(name)))
+        words = sorted(set(re.findall(r"(?<![\w./`-])[a-z]{6,}(?![\w/`-])", plain)), key=lambda w: (-len(w), w))[:3]
+        searched += len(words)
+        problems += [f"the site's search does not find {name} by {word!r}" for word in words if word not in have]
 
 if links < 200 or named < 50 or rooms < 100 or len(tests) < 40 or len(rules) < 30:
     problems.append(f"too little was looked at: {links} links, {named} names of pages, {rooms} rooms, {len(tests)} tests, {len(rules)} rules")
 if problems:
     print("\n".join(problems))
     sys.exit(f"pages: {len(problems)} problems")
-print(f"pages: {links} links, {outside} to elsewhere, {named} names of pages in code and prose, {rooms} rooms, {len(tests)} tests, {len(rules)} rules, {len(pages)} pages of the site: all there")
+print(f"pages: {links} links, {outside} to elsewhere, {named} names of pages in code and prose, {rooms} rooms, {len(tests)} tests, {len(rules)} rules, {len(pages)} pages of the site, {searched} words in its search: all there")

@@ -124,34 +124,52 @@ func sum(t *testing.T, file string) string {
 }
 
 // buildImage interprets the Dockerfile. Its golang image is Debian with gcc, and the Go that
-// runs this; its caches are those of this user.
+// runs this; its node image that Debian with the Node that is here, and what npm has installed;
+// its caches are those of this user.
 func buildImage(t *testing.T, r *rig, epoch string) *image {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(r.repo, "deploy/docker/Dockerfile"))
-	must(t, err)
-	goroot := goEnv(t, r, "GOROOT")
-	name := ""
-	for line := range strings.Lines(string(text)) {
-		if after, is := strings.CutPrefix(line, "FROM golang:"); is {
-			name = "golang:" + strings.Fields(after)[0]
-		}
-	}
-	pinned, _, _ := strings.Cut(strings.TrimPrefix(name, "golang:"), "-")
+	text := read(t, filepath.Join(r.repo, "deploy/docker/Dockerfile"))
+	golang, node := baseOf(t, text, "golang"), baseOf(t, text, "node")
+	pinned, _, _ := strings.Cut(strings.TrimPrefix(golang, "golang:"), "-")
 	if pinned != strings.TrimPrefix(runtime.Version(), "go") {
 		t.Logf("the image is built by Go %s, and here by %s", pinned, runtime.Version())
 	}
+	nodeHere, err := exec.LookPath("node")
+	must(t, err)
+	nodeHere, err = filepath.EvalSymlinks(nodeHere)
+	must(t, err)
+	layers := []string{r.layer("golang"), r.layer("debian")}
 	b := &builder{
 		rig: r, context: r.repo,
 		args: map[string]string{"VERSION": version, "SOURCE_DATE_EPOCH": epoch},
-		bases: map[string]base{name: {
-			layers: []string{r.layer("golang"), r.layer("debian")},
-			// Of the golang image, and that there is no network.
-			env:    []string{"PATH=/go/bin:/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local", "GOPROXY=off", "HOME=/root"},
-			mounts: [][2]string{{goroot, "/usr/local/go"}},
-		}},
-		caches: map[string]string{"/go/pkg/mod": goEnv(t, r, "GOMODCACHE"), "/root/.cache/go-build": goEnv(t, r, "GOCACHE")},
+		bases: map[string]base{
+			golang: {
+				layers: layers,
+				// Of the golang image, and that there is no network.
+				env:    []string{"PATH=/go/bin:/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local", "GOPROXY=off", "HOME=/root"},
+				mounts: [][2]string{{goEnv(t, r, "GOROOT"), "/usr/local/go"}},
+			},
+			node: {
+				layers: layers,
+				env:    []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"},
+				mounts: [][2]string{{nodeHere, "/usr/local/bin/node"}, {filepath.Join(r.repo, "console/node_modules"), "/src/console/node_modules"}},
+			},
+		},
+		caches: map[string]string{"/go/pkg/mod": goEnv(t, r, "GOMODCACHE"), "/root/.cache/go-build": goEnv(t, r, "GOCACHE"), "/root/.npm": r.dir(t, "npm")},
 	}
-	return b.build(t, string(text))
+	return b.build(t, text)
+}
+
+// baseOf is the image of a name that a Dockerfile begins with.
+func baseOf(t *testing.T, text, name string) string {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if after, is := strings.CutPrefix(line, "FROM "+name+":"); is {
+			return name + ":" + strings.Fields(after)[0]
+		}
+	}
+	t.Fatalf("nothing is FROM %s", name)
+	return ""
 }
 
 // checkImage holds that the image is what it is to be, and nothing else.
@@ -225,7 +243,7 @@ func checkRelease(t *testing.T, r release) {
 		}
 	}
 	bill := read(t, r.file(t, ".cdx.json"))
-	for _, part := range []string{`"pkg:golang/rustmq.dev/rustmq@` + version + `"`, `"pkg:golang/github.com/bytecodealliance/wasmtime-go/`, `"pkg:golang/std@go1.`, sum(t, r.binary)} {
+	for _, part := range []string{`"pkg:npm/preact@`, `"pkg:npm/uplot@`, `"pkg:golang/rustmq.dev/rustmq@` + version + `"`, `"pkg:golang/github.com/bytecodealliance/wasmtime-go/`, `"pkg:golang/std@go1.`, sum(t, r.binary)} {
 		if !strings.Contains(bill, part) {
 			t.Errorf("the bill of materials lacks %s", part)
 		}

@@ -1,6 +1,6 @@
 // Tabs: one of several views of the same thing, named in the query so that a link shows it.
 import type { ComponentChildren } from "preact";
-import { useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import { useQuery } from "../router";
 
 export interface Tab {
@@ -14,6 +14,15 @@ export function Tabs({ tabs, name = "tab", label }: { tabs: Tab[]; name?: string
   const [asked, setAsked] = useQuery(name, tabs[0]?.id ?? "");
   const at = Math.max(0, tabs.findIndex((t) => t.id === asked));
   const shown = tabs[at];
+  const row = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // On a phone they scroll: the one that is shown is to be seen.
+    const list = row.current;
+    const tab = list?.querySelector<HTMLElement>("[aria-selected=true]");
+    if (!list || !tab) return;
+    const over = tab.getBoundingClientRect().right - list.getBoundingClientRect().right;
+    if (over > 0) list.scrollLeft += over;
+  }, [at, tabs.length]);
   const go = (list: HTMLElement, to: number) => {
     const next = (to + tabs.length) % tabs.length;
     setAsked(tabs[next]?.id ?? "");
@@ -22,6 +31,7 @@ export function Tabs({ tabs, name = "tab", label }: { tabs: Tab[]; name?: string
   return (
     <div class="tabs">
       <div
+        ref={row}
         role="tablist"
         aria-label={label}
         class="tablist"

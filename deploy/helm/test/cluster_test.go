@@ -274,7 +274,7 @@ func (k *kubelet) start(pod string) {
 		args = append(args, k.here(id, strings.NewReplacer(expand...).Replace(a)))
 	}
 	p := &process{cmd: exec.Command(*binary, args...), ended: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, &p.log, &p.log
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = env, &p.log, &p.log, mortal()
 	k.must(p.cmd.Start())
 	go func() { _ = p.cmd.Wait(); close(p.ended) }() // how it ended is in ProcessState
 	k.pods[pod] = p
@@ -501,7 +501,7 @@ func (k *kubelet) verify(brokers string, args ...string) *exec.Cmd {
 	args = append([]string{"verify", "--topic", "load", "--state", filepath.Join(k.dir, "acks"), "-b", brokers, "--transport", "tcp", "--tls",
 		"--cafile", filepath.Join(k.dir, "certs/admin-ca.crt"), "--cert", filepath.Join(k.dir, "certs/admin-tls.crt"), "--cert-key", filepath.Join(k.dir, "certs/admin-tls.key")}, args...)
 	c := exec.Command(*binary, args...)
-	c.Env = []string{"HOME=" + k.dir, "TMPDIR=" + k.dir}
+	c.Env, c.SysProcAttr = []string{"HOME=" + k.dir, "TMPDIR=" + k.dir}, mortal()
 	return c
 }
 
@@ -554,7 +554,7 @@ func (k *kubelet) helmTest() {
 		ctx, cancel := context.WithTimeout(k.Context(), patience)
 		defer cancel()
 		c := exec.CommandContext(ctx, *binary, args...)
-		c.Env = []string{"TMPDIR=" + k.dir}
+		c.Env, c.SysProcAttr = []string{"TMPDIR=" + k.dir}, mortal()
 		if out, err := c.CombinedOutput(); err != nil {
 			k.Errorf("helm test: %v, %s", err, out)
 		}

@@ -1,6 +1,7 @@
 // Events of the audit log in a table, and one of them with all that is known of it.
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
+import { exact } from "../../exact";
 import { time } from "../../format";
 import type { AuditEvent } from "../../types";
 import { Badge, Dialog, KeyValue, Table, Time, type Column, type Kind } from "../../ui";
@@ -65,7 +66,7 @@ export function Events({ events, empty, more }: { events: AuditEvent[]; empty: C
               ["Detail", shown.detail],
               ["Damaged", shown.damaged],
               ["Recorded by node", shown.node],
-              ["Offset in __audit", shown.offset],
+              ["Offset in __audit", exact(shown, "offset")],
             ]}
           />
         </Dialog>

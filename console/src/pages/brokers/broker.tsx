@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { at, post } from "../../api";
-import { bytes, percent } from "../../format";
+import { bytes, count, percent } from "../../format";
 import { useGet, useMay, usePages } from "../../hooks";
 import { Link, useQuery, type PageProps } from "../../router";
 import type { Broker, NodesOutputBody, Replica } from "../../types";
@@ -70,7 +70,7 @@ export default function BrokerPage({ params }: PageProps) {
           label="Views of the broker"
           tabs={[
             { id: "state", title: "State", show: () => <State broker={broker} /> },
-            { id: "partitions", title: `Partitions (${broker.replicas})`, show: () => <Partitions id={broker.id} /> },
+            { id: "partitions", title: `Partitions (${count(broker.replicas)})`, show: () => <Partitions id={broker.id} /> },
           ]}
         />
       )}
@@ -134,6 +134,7 @@ function State({ broker: b }: { broker: Broker }) {
           {f && (
             <KeyValue
               items={[
+                ["Roles", f.roles?.join(", ") ?? "it runs a version that does not say"],
                 ["Version", f.version],
                 ["Started", <Time at={f.started} relative />],
                 ["Data directory", <code>{f.data_dir}</code>],

@@ -1,6 +1,7 @@
 // Where the records come from that a module is tried with: a topic, or what one writes.
 import { useState } from "preact/hooks";
 import { Problem, at, get } from "../../api";
+import { grouped } from "../../exact";
 import { bytes, count, fromLocal, toLocal } from "../../format";
 import { useAction, useGet } from "../../hooks";
 import { useQuery } from "../../router";
@@ -76,7 +77,7 @@ function OfTopic({ topics, onSample }: { topics: string[]; onSample: (s: Sample 
     onSample({
       topic: topic.trim(),
       records: kept,
-      from: messages.length > 0 ? `${topic.trim()}-${partition}, offsets ${count(messages[0]?.offset)} to ${count(messages.at(-1)?.offset)}` : `${topic.trim()}-${partition}: no records there (it has offsets ${count(peeked.log_start)} to ${count(peeked.high_watermark)})`,
+      from: messages.length > 0 ? `${topic.trim()}-${partition}, offsets ${grouped(messages[0], "offset")} to ${grouped(messages.at(-1), "offset")}` : `${topic.trim()}-${partition}: no records there (it has offsets ${grouped(peeked, "log_start")} to ${grouped(peeked, "high_watermark")})`,
       left: left.join(", and "),
     });
   });

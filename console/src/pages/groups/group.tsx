@@ -2,6 +2,7 @@
 // and how its offsets are set and deleted.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { at, del } from "../../api";
+import { grouped } from "../../exact";
 import { count, duration } from "../../format";
 import { useGet, useMay } from "../../hooks";
 import { Link, navigate, type PageProps } from "../../router";
@@ -24,7 +25,6 @@ export default function GroupPage({ params }: PageProps) {
   const g = group.data;
   const close = () => setOpen("");
   const parts = g?.partition_list ?? [];
-  const times = parts.map((p) => p.lag_seconds).filter((s): s is number => s !== undefined);
   return (
     <Page
       title={visible(id)}
@@ -61,7 +61,7 @@ export default function GroupPage({ params }: PageProps) {
             </div>
             <div class="card">
               <h2>Behind by</h2>
-              <p class="figure">{duration(times.length > 0 ? Math.max(...times) : undefined)}</p>
+              <p class="figure">{duration(g.lag_seconds)}</p>
               <p class="muted">since the oldest record came that is not consumed</p>
             </div>
             <div class="card">
@@ -70,9 +70,7 @@ export default function GroupPage({ params }: PageProps) {
               <p class="muted">{g.members === 0 ? "nobody consumes" : "that consume now"}</p>
             </div>
           </div>
-          <div class="card">
-            <Lag url={url} group={g} />
-          </div>
+          <Lag url={url} group={g} />
           <Tabs
             label={`Group ${visible(id)}`}
             tabs={[
@@ -93,21 +91,36 @@ export default function GroupPage({ params }: PageProps) {
 // this page has.
 function Lag({ url, group }: { url: string; group: GroupDescription }) {
   const history = useGet<LagHistory>(`${url}/lag`, { every: 30 });
-  const seen = useRef<{ time: number; lag: number }[]>([]);
+  const seen = useRef<Behind[]>([]);
   const [, show] = useState(0);
   useEffect(() => {
-    seen.current = [...seen.current, { time: Date.now() / 1000, lag: group.lag_records }].slice(-720);
+    seen.current = [...seen.current, { time: Date.now() / 1000, records: group.lag_records, seconds: group.lag_seconds ?? null }].slice(-720);
     show((n) => n + 1);
   }, [group]);
   const points = history.data?.points ?? [];
-  const { times, series } = useMemo(() => {
-    const all = points.map((p) => ({ time: Date.parse(p.time) / 1000, lag: p.lag_records }));
-    const from = all.at(-1)?.time ?? 0;
-    all.push(...seen.current.filter((s) => s.time > from));
-    return { times: all.map((p) => p.time), series: [{ name: "Lag", values: all.map((p) => p.lag) }] };
+  const all = useMemo(() => {
+    const past = points.map((p): Behind => ({ time: Date.parse(p.time) / 1000, records: p.lag_records, seconds: p.lag_seconds ?? null }));
+    const from = past.at(-1)?.time ?? 0;
+    return [...past, ...seen.current.filter((s) => s.time > from)];
   }, [history.data, group]);
-  if (times.length < 2) return <p class="muted">How far it is behind over time is drawn once it was looked at twice, which takes some seconds.</p>;
-  return <Chart title="Lag over time, in records" unit="count" times={times} series={series} height={160} />;
+  const times = useMemo(() => all.map((p) => p.time), [all]);
+  if (times.length < 2) return <p class="card muted">How far it is behind over time is drawn once it was looked at twice, which takes some seconds.</p>;
+  return (
+    <div class="cards wide">
+      <div class="card">
+        <Chart title="Lag over time, in records" unit="count" times={times} series={[{ name: "Lag", values: all.map((p) => p.records) }]} height={160} />
+      </div>
+      <div class="card">
+        <Chart title="Behind by, over time" unit="seconds" times={times} series={[{ name: "Behind by", values: all.map((p) => p.seconds) }]} height={160} />
+      </div>
+    </div>
+  );
+}
+
+interface Behind {
+  time: number; // Unix seconds
+  records: number;
+  seconds: number | null;
 }
 
 function DeleteGroup({ group, onClose }: { group: GroupDescription; onClose: () => void }) {
@@ -160,9 +173,9 @@ const partitionColumns: Column<GroupPartition>[] = [
       </>
     ),
   },
-  { key: "committed", title: "Committed", right: true, sort: (p) => p.committed ?? -1, show: (p) => count(p.committed) },
-  { key: "end", title: "End", right: true, sort: (p) => p.end, show: (p) => count(p.end) },
-  { key: "lag", title: "Lag", right: true, sort: (p) => p.lag_records ?? -1, show: (p) => count(p.lag_records) },
+  { key: "committed", title: "Committed", right: true, sort: (p) => p.committed ?? -1, show: (p) => grouped(p, "committed") },
+  { key: "end", title: "End", right: true, sort: (p) => p.end, show: (p) => grouped(p, "end") },
+  { key: "lag", title: "Lag", right: true, sort: (p) => p.lag_records ?? -1, show: (p) => grouped(p, "lag_records") },
   { key: "behind", title: "Behind by", right: true, sort: (p) => p.lag_seconds ?? -1, show: (p) => duration(p.lag_seconds) },
   { key: "member", title: "Member", sort: (p) => p.member_id ?? "", show: (p) => (p.member_id ? <bdi class="mono">{visible(p.member_id)}</bdi> : <span class="muted">nobody</span>) },
   { key: "note", title: "Note", show: (p) => p.note && <Badge kind="warn">{p.note}</Badge> },

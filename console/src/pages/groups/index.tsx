@@ -1,10 +1,10 @@
 // The list of consumer groups.
-import { count } from "../../format";
+import { count, duration } from "../../format";
 import { usePages } from "../../hooks";
 import { Link } from "../../router";
 import type { GroupSummary } from "../../types";
 import { Badge, Empty, Loading, Page, ProblemView, Table, type Column } from "../../ui";
-import { groupPath, hasPage, topicPath } from "../topics/paths";
+import { clamped, groupPath, hasPage, topicPath } from "../topics/paths";
 import { groupKind } from "./state";
 
 export default function GroupsPage() {
@@ -47,6 +47,7 @@ const columns: Column<GroupSummary>[] = [
   { key: "protocol", title: "Protocol", sort: (g) => `${g.kind} ${g.protocol_type}`, show: (g) => `${g.kind}${g.protocol_type && g.protocol_type !== "consumer" ? ` (${g.protocol_type})` : ""}` },
   { key: "members", title: "Members", right: true, sort: (g) => g.members, show: (g) => count(g.members) },
   { key: "lag", title: "Lag", right: true, sort: (g) => g.lag_records, show: (g) => count(g.lag_records) },
+  { key: "behind", title: "Behind by", right: true, sort: (g) => g.lag_seconds ?? -1, show: (g) => duration(g.lag_seconds) },
   { key: "partitions", title: "Partitions", right: true, sort: (g) => g.partitions, show: (g) => count(g.partitions) },
   { key: "topics", title: "Topics", sort: (g) => (g.topics ?? []).join(), show: (g) => <Topics names={g.topics ?? []} /> },
 ];
@@ -55,7 +56,7 @@ const columns: Column<GroupSummary>[] = [
 export function GroupName({ group }: { group: string }) {
   if (!hasPage(group)) return <bdi title="No address leads to a group of this name.">{group === "" ? "(no name)" : group}</bdi>;
   return (
-    <Link href={groupPath(group)}>
+    <Link class={clamped(group)} title={group} href={groupPath(group)}>
       <bdi>{group}</bdi>
     </Link>
   );

@@ -2,6 +2,7 @@
 // is done is what was seen: another question takes the preview away.
 import { useState } from "preact/hooks";
 import { post } from "../../api";
+import { exact, grouped, integer, whole } from "../../exact";
 import { count } from "../../format";
 import { useAction } from "../../hooks";
 import type { GroupDescription, OffsetMove, OffsetPlan, OffsetReset } from "../../types";
@@ -35,7 +36,7 @@ export function Reset({ group, onClose, onDone }: { group: GroupDescription; onC
     const q: OffsetReset = { to, execute };
     if (topic === all) q.all_topics = true;
     else q.topics = [{ topic: named, partitions: numbers(partitions) ?? [] }];
-    if (to === "offset" || to === "shift") q.value = Number(value);
+    if (to === "offset" || to === "shift") q.value = integer(value);
     if (to === "time") q.value = new Date(value).getTime();
     return q;
   };
@@ -98,7 +99,17 @@ export function Reset({ group, onClose, onDone }: { group: GroupDescription; onC
 }
 
 function moves(m: OffsetMove): boolean {
-  return m.to !== undefined && m.to !== m.from;
+  return m.to !== undefined && exact(m, "to") !== exact(m, "from");
+}
+
+// moveOf is by how many offsets one moves: less than 0 is back; 0 also where one of the two is none.
+function moveOf(m: OffsetMove): bigint {
+  return m.from === undefined || m.to === undefined ? 0n : whole(m, "to") - whole(m, "from");
+}
+
+// signed is a move as a person reads it: "+1,200".
+function signed(by: bigint): string {
+  return by === 0n ? "" : `${by > 0n ? "+" : "−"}${(by > 0n ? by : -by).toLocaleString("en-US")}`;
 }
 
 // consequence is what the moves mean for who consumes.
@@ -106,9 +117,9 @@ function consequence(moved: OffsetMove[]): string {
   let again = 0;
   let passed = 0;
   for (const m of moved) {
-    if (m.from === undefined || m.to === undefined) continue;
-    if (m.to < m.from) again += m.from - m.to;
-    else passed += m.to - m.from;
+    const by = Number(moveOf(m));
+    if (by < 0) again -= by;
+    else passed += by;
   }
   const said = [];
   if (again > 0) said.push(`up to ${count(again)} records are consumed again`);
@@ -132,10 +143,10 @@ function numbers(text: string): number[] | undefined {
 
 const columns: Column<OffsetMove>[] = [
   { key: "partition", title: "Partition", sort: (m) => `${m.topic} ${String(m.partition).padStart(6, "0")}`, show: (m) => `${m.topic}-${m.partition}` },
-  { key: "from", title: "From", right: true, sort: (m) => m.from ?? -1, show: (m) => (m.from === undefined ? <span class="muted">nothing</span> : count(m.from)) },
-  { key: "to", title: "To", right: true, sort: (m) => m.to ?? -1, show: (m) => (moves(m) ? <b>→ {count(m.to)}</b> : <span class="muted">stays</span>) },
-  { key: "by", title: "By", right: true, show: (m) => (m.to !== undefined && m.from !== undefined && m.to !== m.from ? `${m.to > m.from ? "+" : "−"}${count(Math.abs(m.to - m.from))}` : "") },
-  { key: "start", title: "Log start", right: true, sort: (m) => m.log_start, show: (m) => count(m.log_start) },
-  { key: "end", title: "End", right: true, sort: (m) => m.end, show: (m) => count(m.end) },
+  { key: "from", title: "From", right: true, sort: (m) => m.from ?? -1, show: (m) => (m.from === undefined ? <span class="muted">nothing</span> : grouped(m, "from")) },
+  { key: "to", title: "To", right: true, sort: (m) => m.to ?? -1, show: (m) => (moves(m) ? <b>→ {grouped(m, "to")}</b> : <span class="muted">stays</span>) },
+  { key: "by", title: "By", right: true, show: (m) => signed(moveOf(m)) },
+  { key: "start", title: "Log start", right: true, sort: (m) => m.log_start, show: (m) => grouped(m, "log_start") },
+  { key: "end", title: "End", right: true, sort: (m) => m.end, show: (m) => grouped(m, "end") },
   { key: "note", title: "Note", show: (m) => m.note && <Badge kind="warn">{m.note}</Badge> },
 ];

@@ -1,7 +1,7 @@
 // The overview: is all well, and if not why; what goes through, how long it takes, where the bytes
 // are, what they cost.
 import type { ComponentChildren } from "preact";
-import { bytes, count, dollars, duration, rate, short, time } from "../../format";
+import { bytes, count, duration, money, rate, short, time } from "../../format";
 import { useGet, useMay } from "../../hooks";
 import { live } from "../../live";
 import { Link } from "../../router";
@@ -26,11 +26,18 @@ export default function OverviewPage() {
     );
   }
   return (
-    <Page title="Overview" sub={overview && `${count(overview.brokers)} ${overview.brokers === 1 ? "broker" : "brokers"} in service, ${count(overview.topics)} ${overview.topics === 1 ? "topic" : "topics"}, ${count(overview.partitions)} ${overview.partitions === 1 ? "partition" : "partitions"}`}>
+    <Page title="Overview" sub={overview && holdings(overview)}>
       {state === "lost" && error && <ProblemView error={error} />}
       {overview ? <Standing overview={overview} /> : state !== "lost" && <Loading what="Asking the cluster" />}
     </Page>
   );
+}
+
+// holdings says how much there is, of users: topics of the brokers' own are counted apart.
+function holdings(o: Overview): string {
+  const of = (n: number, one: string, many: string) => `${count(n)} ${n === 1 ? one : many}`;
+  const own = o.internal_topics > 0 ? `, beside ${of(o.internal_topics, "internal topic", "internal topics")}` : "";
+  return `${of(o.brokers, "broker", "brokers")} in service, ${of(o.topics, "topic", "topics")} with ${of(o.partitions, "partition", "partitions")}${own}`;
 }
 
 function Standing({ overview }: { overview: Overview }) {
@@ -133,10 +140,10 @@ function CostView({ cost }: { cost: Cost }) {
   return (
     <KeyValue
       items={[
-        ["A month", <b>{dollars(cost.month.storage + (cost.month.requests ?? 0))}</b>],
-        ["Storage", `${dollars(cost.month.storage)} for ${bytes(cost.stored_bytes)}`],
-        ["Requests", cost.month.requests === undefined ? "not foretold yet: the process has just begun" : `${dollars(cost.month.requests)}, as since ${time(cost.since)}`],
-        ["On disks", `${dollars(cost.disks.month)} for ${cost.disks.replicas} replicas of the same records`],
+        ["A month", <b>{money(cost.month.storage + (cost.month.requests ?? 0))}</b>],
+        ["Storage", `${money(cost.month.storage)} for ${bytes(cost.stored_bytes)}`],
+        ["Requests", cost.month.requests === undefined ? "not foretold yet: the process has just begun" : `${money(cost.month.requests)}, as since ${time(cost.since)}`],
+        ["On disks", `${money(cost.disks.month)} for ${cost.disks.replicas} replicas of the same records`],
         ["Prices", cost.prices.source],
       ]}
     />

@@ -24,7 +24,9 @@ const lifetimes = [
 
 export function Tokens() {
   const tokens = usePages<Token>("/api/v1/tokens", "tokens");
-  const may = useMay([creates]);
+  // Whose token it is decides who may revoke it: the server is asked of each.
+  const revokes = (t: Token) => at`DELETE /api/v1/tokens/${t.name}`;
+  const may = useMay([creates, ...tokens.rows.map(revokes)]);
   const now = useEvery(60);
   const [creating, setCreating] = useState(false);
   const [revoking, setRevoking] = useState<Token>();
@@ -40,16 +42,19 @@ export function Tokens() {
       show: (t) => (t.state === "lost" ? <Badge kind="bad">lost: revoke it, and make another</Badge> : <Life expiry={expiryOf(t.created, t.expires ?? null, now)} end={t.expires} />),
       sort: (t) => t.expires ?? "9",
     },
-    {
+  ];
+  if (tokens.rows.some((t) => may[revokes(t)])) {
+    columns.push({
       key: "do",
       title: "Revoke",
-      show: (t) => (
-        <Button small kind="danger" label={`Revoke token ${t.name}`} onClick={() => setRevoking(t)}>
-          Revoke
-        </Button>
-      ),
-    },
-  ];
+      show: (t) =>
+        may[revokes(t)] && (
+          <Button small kind="danger" label={`Revoke token ${t.name}`} onClick={() => setRevoking(t)}>
+            Revoke
+          </Button>
+        ),
+    });
+  }
   return (
     <Section
       title="API tokens"

@@ -1,6 +1,7 @@
 // A comparison of the bucket with the catalogue, part by part, as `rustmq admin storage check`.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { asProblem, post, type Problem } from "../../api";
+import { exact } from "../../exact";
 import { bytes, count } from "../../format";
 import { useMay } from "../../hooks";
 import type { CheckReport, CheckRequest, Finding, Tally } from "../../types";
@@ -25,7 +26,7 @@ const rows: { key: keyof CheckReport & string; what: string; bad?: Kind; verify?
 const findings: Column<Finding>[] = [
   { key: "kind", title: "Found", show: (f) => f.kind, sort: (f) => f.kind },
   { key: "key", title: "Key", show: (f) => f.key, sort: (f) => f.key, mono: true },
-  { key: "records", title: "Records", show: (f) => (f.range ? `${f.range.topic}-${f.range.partition} [${f.range.base}, ${f.range.end})` : "–") },
+  { key: "records", title: "Records", show: (f) => (f.range ? `${f.range.topic}-${f.range.partition} [${exact(f.range, "base")}, ${exact(f.range, "end")})` : "–") },
   { key: "detail", title: "Detail", show: (f) => f.detail },
 ];
 

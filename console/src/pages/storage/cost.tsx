@@ -1,17 +1,8 @@
 // What the bucket costs at list prices, beside the same records on replicated disks.
-import { bytes, count, percent } from "../../format";
+import { bytes, count, money, percent } from "../../format";
 import { useGet } from "../../hooks";
 import type { Cost, RequestCost } from "../../types";
 import { Bar, KeyValue, Loading, ProblemView, Section, Table, Time, type Column } from "../../ui";
-
-// money has three digits that tell something: much of it is fractions of a cent.
-export function money(n: number | undefined): string {
-  if (n === undefined || !Number.isFinite(n)) return "–";
-  if (n === 0) return "$0";
-  if (Math.abs(n) < 1e-6) return "less than $0.000001";
-  if (Math.abs(n) >= 0.1) return "$" + n.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-  return "$" + n.toLocaleString("en-US", { maximumSignificantDigits: 3 });
-}
 
 export function CostView() {
   const { data: c, error, loading, reload } = useGet<Cost>("/api/v1/storage/cost", { every: 10 });

@@ -1,6 +1,7 @@
 // What is done with a whole topic: more partitions, records deleted, the topic deleted.
 import { useState } from "preact/hooks";
 import { Problem, del, post } from "../../api";
+import { exact, integer, whole } from "../../exact";
 import { count } from "../../format";
 import { useAction } from "../../hooks";
 import { navigate } from "../../router";
@@ -48,11 +49,18 @@ export function DeleteRecords({ topic, onClose, onDone }: ChangeProps) {
   const list = topic.partition_list ?? [];
   const of = list.filter((p) => which === "all" || String(p.partition) === which);
   const one = of.length === 1 ? of[0] : undefined;
-  const offset = which === "all" || before === "" ? -1 : Number(before);
-  const wrong = one && which !== "all" && before !== "" && !(/^\d+$/.test(before) && offset >= one.log_start && offset <= one.high_watermark) ? `There are offsets ${one.log_start} to ${one.high_watermark}.` : undefined;
-  const going = of.reduce((sum, p) => sum + Math.max(0, (offset < 0 ? p.high_watermark : Math.min(offset, p.high_watermark)) - p.log_start), 0);
+  const typed = which !== "all" && /^\d+$/.test(before) ? BigInt(before) : undefined;
+  const wrong =
+    one && which !== "all" && before !== "" && !(typed !== undefined && typed >= whole(one, "log_start") && typed <= whole(one, "high_watermark"))
+      ? `There are offsets ${exact(one, "log_start")} to ${exact(one, "high_watermark")}.`
+      : undefined;
+  const going = of.reduce((sum, p) => {
+    const [from, end] = [whole(p, "log_start"), whole(p, "high_watermark")];
+    const to = typed !== undefined && typed < end ? typed : end;
+    return to > from ? sum + Number(to - from) : sum;
+  }, 0);
   const confirm = async () => {
-    const done = await post<DeletedRecords>(`${topicURL(topic.name)}/delete-records`, { partitions: of.map((p) => ({ partition: p.partition, before: offset })) });
+    const done = await post<DeletedRecords>(`${topicURL(topic.name)}/delete-records`, { partitions: of.map((p) => ({ partition: p.partition, before: typed === undefined ? -1 : integer(before) })) });
     const failed = (done.partitions ?? []).filter((p) => p.error);
     onDone();
     if (failed.length > 0) throw new Problem(0, `Of ${failed.length} partitions nothing is known to be deleted`, failed.slice(0, 5).map((p) => `${p.partition}: ${p.error}`).join("; "));
@@ -61,7 +69,7 @@ export function DeleteRecords({ topic, onClose, onDone }: ChangeProps) {
   return (
     <Confirm title="Delete records" action={`Delete ${count(going)} offsets`} typed={topic.name} wrong={wrong !== undefined} onClose={onClose} onConfirm={confirm}>
       <p>The log start moves up, for good: records before it are gone for every consumer, also from the bucket. Topics that are only compacted refuse it.</p>
-      <Select label="Partition" value={which} onChange={setWhich} options={[{ value: "all", label: "all, with all their records" }, ...list.map((p) => ({ value: String(p.partition), label: `${p.partition}: offsets ${p.log_start} to ${p.high_watermark}` }))]} />
+      <Select label="Partition" value={which} onChange={setWhich} options={[{ value: "all", label: "all, with all their records" }, ...list.map((p) => ({ value: String(p.partition), label: `${p.partition}: offsets ${exact(p, "log_start")} to ${exact(p, "high_watermark")}` }))]} />
       {which !== "all" && <Field label="Before offset" value={before} onInput={setBefore} error={wrong} hint="Empty: all records that there are." />}
       <p>
         So {count(going)} offsets of {count(of.length)} {of.length === 1 ? "partition" : "partitions"} go.

@@ -7,7 +7,7 @@ import { Link, useQuery } from "../../router";
 import type { Topic } from "../../types";
 import { Badge, Bar, Button, Check, Empty, Loading, Page, ProblemView, Table, type Column } from "../../ui";
 import { CreateTopic } from "./create";
-import { topicPath } from "./paths";
+import { clamped, topicPath } from "./paths";
 
 const creates = "POST /api/v1/topics";
 
@@ -88,7 +88,10 @@ const columns: Column<Topic>[] = [
     sort: (t) => t.name,
     show: (t) => (
       <>
-        <Link href={topicPath(t.name)}>{t.name}</Link> {t.internal && <Badge>internal</Badge>}
+        <Link class={clamped(t.name)} title={t.name} href={topicPath(t.name)}>
+          {t.name}
+        </Link>{" "}
+        {t.internal && <Badge>internal</Badge>}
       </>
     ),
   },

@@ -1,6 +1,7 @@
 // The records of a topic: the newest, those from an offset or a time on, and what comes, filtered by
 // the server. What is looked at stands in the address.
 import { useMemo, useState } from "preact/hooks";
+import { exact } from "../../exact";
 import { count, fromLocal, toLocal } from "../../format";
 import { setQuery, usePlace } from "../../router";
 import type { Message } from "../../types";
@@ -23,7 +24,7 @@ function useAsked(): Asked {
   const { query } = usePlace();
   const text = (key: string, fallback = "") => query.get(key) ?? fallback;
   const from = froms.find((f) => f.value === query.get("from"))?.value ?? "newest";
-  return { partition: text("partition"), from, offset: text("offset"), time: text("time"), key: text("key"), value: text("value"), header: text("header"), rate: rates.includes(text("rate")) ? text("rate") : "50" };
+  return { partition: text("partition"), from, offset: text("offset"), time: text("time"), key: text("key"), value: text("value"), header: text("header"), all: text("transactions") === "all", rate: rates.includes(text("rate")) ? text("rate") : "50" };
 }
 
 export function Messages({ topic, partitions, turn }: { topic: string; partitions: number; turn: number }) {
@@ -42,25 +43,26 @@ export function Messages({ topic, partitions, turn }: { topic: string; partition
       {tail.loading && rows.length === 0 ? (
         <Loading what="Looking at the newest records" />
       ) : (
-        <Table label="records" name="m" columns={columns} rows={rows} rowKey={(m) => `${m.partition}:${m.offset}`} empty={<p class="empty muted">{emptiness(tail, asked)}</p>} />
+        <Table label="records" name="m" columns={columns} rows={rows} rowKey={placeOf} empty={<p class="empty muted">{emptiness(tail, asked, partitions)}</p>} />
       )}
       {shown && <RecordDialog topic={topic} message={shown} onClose={() => setShown(undefined)} />}
     </>
   );
 }
 
-function emptiness(tail: Tail, asked: Asked): string {
+function emptiness(tail: Tail, asked: Asked, partitions: number): string {
   const filtered = asked.key !== "" || asked.value !== "" || asked.header !== "";
   if (tail.state === "live") return filtered ? `No record so far that the filter takes, of ${count(tail.looked)}.` : "Waiting for records.";
   if (tail.state === "paused" && asked.from !== "newest") return "Press Start to read.";
-  return filtered ? `No record that the filter takes, of the ${count(tail.looked)} newest. From the beginning all are looked at.` : "There are no records. Produce one, or wait for them live.";
+  if (asked.partition === "" && partitions > mostPartitions) return `Nothing in the first ${mostPartitions} partitions. Choose another.`;
+  return filtered ? `No record that the filter takes, of the ${count(tail.looked)} newest. From the beginning all are looked at.` : `There are no ${asked.all ? "" : "committed "}records. Produce one, or wait for them live.`;
 }
 
 // Where is what one looks at. It is applied when it is sent, not by each letter.
 function Where({ asked, partitions }: { asked: Asked; partitions: number }) {
   const [edited, setEdited] = useState<Partial<Asked>>({});
   const is = { ...asked, ...edited };
-  const set = (key: keyof Asked) => (value: string) => setEdited({ ...edited, [key]: value });
+  const set = (key: Exclude<keyof Asked, "all">) => (value: string) => setEdited({ ...edited, [key]: value });
   const apply = (change: Partial<Asked> = {}) => {
     const next = { ...is, ...change };
     setEdited({});
@@ -72,6 +74,7 @@ function Where({ asked, partitions }: { asked: Asked; partitions: number }) {
       key: next.key,
       value: next.value,
       header: next.header,
+      transactions: next.all ? "all" : "",
       rate: next.rate === "50" ? "" : next.rate,
     });
   };
@@ -85,11 +88,20 @@ function Where({ asked, partitions }: { asked: Asked; partitions: number }) {
         {some ? (
           <Select label="Partition" value={is.partition} onChange={(partition) => apply({ partition })} options={[{ value: "", label: partitions > mostPartitions ? `choose one, of ${count(partitions)}` : "all" }, ...Array.from({ length: partitions }, (_, i) => String(i))]} />
         ) : (
-          <Field label="Partition" type="number" min={0} max={partitions - 1} value={is.partition} onInput={set("partition")} />
+          <Field label="Partition" type="number" min={0} max={partitions - 1} value={is.partition} onInput={set("partition")} placeholder={`0 to ${partitions - 1}`} hint={`Of none the first ${mostPartitions} are looked at.`} />
         )}
         <Field label="Key contains" type="search" value={is.key} onInput={set("key")} mono />
         <Field label="Value contains" type="search" value={is.value} onInput={set("value")} mono />
         <Field label="Header" type="search" value={is.header} onInput={set("header")} mono placeholder="name or name=text" />
+        <Select
+          label="Of transactions"
+          value={is.all ? "all" : ""}
+          onChange={(all) => apply({ all: all === "all" })}
+          options={[
+            { value: "", label: "committed only" },
+            { value: "all", label: "all of them, marked" },
+          ]}
+        />
         <Select label="Records a second" value={is.rate} onChange={(rate) => apply({ rate })} options={rates} />
       </div>
       {Object.keys(edited).length > 0 && (
@@ -155,7 +167,7 @@ function Said({ tail }: { tail: Tail }) {
       )}
       {last && (
         <p class="note" role="status">
-          {count(passed)} offsets were passed over; the last, {last.from} to {last.to} of partition {last.partition}: {last.why}.
+          {count(passed)} offsets were passed over; the last, {exact(last, "from")} to {exact(last, "to")} of partition {last.partition}: {last.why}.
         </p>
       )}
       {[...tail.troubles].slice(0, 5).map(([partition, detail]) => (
@@ -167,14 +179,26 @@ function Said({ tail }: { tail: Tail }) {
   );
 }
 
+// Transaction says what became of that of a record.
+function Transaction({ of: m }: { of: Message }) {
+  if (m.transaction === "aborted") return <Badge kind="bad">aborted</Badge>;
+  if (m.transaction === "open") return <Badge kind="warn">open transaction</Badge>;
+  return <Badge>transaction</Badge>;
+}
+
+// placeOf is where a record is: partition:offset.
+function placeOf(m: Message): string {
+  return `${m.partition}:${exact(m, "offset")}`;
+}
+
 function columnsFor(open: (m: Message) => void): Column<Message>[] {
   return [
     {
       key: "at",
       title: "Partition:offset",
       show: (m) => (
-        <button type="button" class="link mono" aria-label={`Record ${m.partition}:${m.offset}`} onClick={() => open(m)}>
-          {m.partition}:{m.offset}
+        <button type="button" class="link mono" aria-label={`Record ${placeOf(m)}`} onClick={() => open(m)}>
+          {placeOf(m)}
         </button>
       ),
     },
@@ -194,7 +218,7 @@ function columnsFor(open: (m: Message) => void): Column<Message>[] {
           {m.transactional && (
             <>
               {" "}
-              <Badge>transaction</Badge>
+              <Transaction of={m} />
             </>
           )}
         </>

@@ -1,4 +1,5 @@
 // The partitions of a topic: who leads them, who is in sync, and where their records are.
+import { grouped } from "../../exact";
 import { bytes, count } from "../../format";
 import { Link } from "../../router";
 import type { Partition, Topic } from "../../types";
@@ -59,9 +60,9 @@ const columns: Column<Partition>[] = [
   { key: "state", title: "State", sort: state, show: (p) => <State partition={p} /> },
   { key: "leader", title: "Leader", right: true, sort: (p) => p.leader, show: (p) => (p.leader === noLeader ? "none" : <Link href={brokerPath(p.leader)}>{p.leader}</Link>) },
   { key: "replicas", title: "Replicas (in sync)", show: (p) => <Replicas partition={p} /> },
-  { key: "start", title: "Log start", right: true, sort: (p) => p.log_start, show: (p) => count(p.log_start) },
-  { key: "end", title: "High watermark", right: true, sort: (p) => p.high_watermark, show: (p) => count(p.high_watermark) },
-  { key: "local", title: "WAL from", right: true, sort: (p) => p.local_start, show: (p) => count(p.local_start) },
+  { key: "start", title: "Log start", right: true, sort: (p) => p.log_start, show: (p) => grouped(p, "log_start") },
+  { key: "end", title: "High watermark", right: true, sort: (p) => p.high_watermark, show: (p) => grouped(p, "high_watermark") },
+  { key: "local", title: "WAL from", right: true, sort: (p) => p.local_start, show: (p) => grouped(p, "local_start") },
   { key: "bucket", title: "In the bucket", right: true, sort: (p) => p.bucket_bytes, show: (p) => bytes(p.bucket_bytes) },
   { key: "wal", title: "In the WAL", right: true, sort: (p) => p.wal_bytes, show: (p) => bytes(p.wal_bytes) },
   {

@@ -9,6 +9,8 @@ export const groupURL = (id: string) => at`/api/v1/groups/${id}`;
 // A path with such a segment is another one to every browser (URL standard, "dot segments"): what is
 // called so has no page.
 export const hasPage = (name: string) => name !== "" && name !== "." && name !== "..";
+// clamped is the class of a name in a list: of a long one four lines are shown.
+export const clamped = (name: string) => (name.length > 80 ? "clamp" : undefined);
 export const brokerPath = (id: number) => at`/brokers/${id}`;
 
 // Calls of a topic that useMay is asked for.

@@ -1,6 +1,7 @@
 // A record that is sent by hand.
 import { useState } from "preact/hooks";
 import { post } from "../../api";
+import { exact } from "../../exact";
 import { useAction } from "../../hooks";
 import type { ETLHeader, RecordToSend, SentRecord } from "../../types";
 import { Button, Dialog, Field, Form, ProblemView, Select } from "../../ui";
@@ -84,7 +85,7 @@ export function Produce({ topic, partitions, onClose, onSent }: { topic: string;
         </div>
         <p class="hint">It goes through the topic's inline modules, and is acknowledged by all replicas in sync (acks=all). Its time is now.</p>
         <ProblemView error={error} />
-        <p role="status">{sent && `It is at offset ${sent.offset} of partition ${sent.partition}.`}</p>
+        <p role="status">{sent && `It is at offset ${exact(sent, "offset")} of partition ${sent.partition}.`}</p>
         <div class="dialog-foot">
           <Button onClick={onClose}>Close</Button>
           <Button type="submit" kind="primary" busy={busy} disabled={wrong !== undefined || outside}>

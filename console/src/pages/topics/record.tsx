@@ -1,5 +1,6 @@
 // One record: its key, value and headers as text, JSON or bytes.
 import { useState } from "preact/hooks";
+import { exact, whole } from "../../exact";
 import { bytes, count, hex } from "../../format";
 import type { Message } from "../../types";
 import { Badge, Button, Command, Dialog, KeyValue, Time } from "../../ui";
@@ -63,15 +64,22 @@ function PartView({ title, part }: { title: string; part: Part }) {
   );
 }
 
+const outcomes = {
+  committed: "it is of a transaction that was committed",
+  aborted: "it is of a transaction that was aborted: consumers that read what is committed do not get it",
+  open: "its transaction, or one before it, is open: consumers that read what is committed do not get it yet",
+  unknown: "it is of a transaction, which may have been aborted",
+};
+
 export function RecordDialog({ topic, message: m, onClose }: { topic: string; message: Message; onClose: () => void }) {
   const headers = m.headers ?? [];
   return (
-    <Dialog title={`Offset ${m.offset} of partition ${m.partition}`} onClose={onClose} wide>
+    <Dialog title={`Offset ${exact(m, "offset")} of partition ${m.partition}`} onClose={onClose} wide>
       <KeyValue
         items={[
           ["Topic", topic],
           ["Time", m.timestamp ? <Time at={m.timestamp} /> : "it has none"],
-          ["Transaction", m.transactional ? "it is of a transaction, which may have been aborted" : undefined],
+          ["Transaction", m.transactional ? outcomes[m.transaction ?? "unknown"] : undefined],
         ]}
       />
       <PartView title="Key" part={keyOf(m)} />
@@ -109,7 +117,7 @@ export function RecordDialog({ topic, message: m, onClose }: { topic: string; me
       {m.cut && (
         <>
           <p>What is cut here is printed whole by this, as is what other partitions have at that offset:</p>
-          <Command text={`rustmq consume ${topic} -o ${m.offset} --until ${m.offset + 1} -f json`} />
+          <Command text={`rustmq consume ${topic} -o ${exact(m, "offset")} --until ${whole(m, "offset") + 1n} -f json`} />
         </>
       )}
     </Dialog>

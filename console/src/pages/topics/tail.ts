@@ -2,6 +2,7 @@
 // stream that goes on where that ended. It keeps so many records, and says what it passed over.
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { asProblem, get, withQuery, type Problem, type Query } from "../../api";
+import { exact } from "../../exact";
 import { useStream, type StreamEvent, type StreamState } from "../../hooks";
 import type { Message, PeekedMessages } from "../../types";
 import { topicURL } from "./paths";
@@ -21,7 +22,16 @@ export interface Asked {
   key: string;
   value: string;
   header: string;
+  all: boolean; // of transactions too that were aborted or are open; else as consumers see them
   rate: string;
+}
+
+// Skipped is [from, to) of a partition that was passed over.
+export interface Skipped {
+  partition: number;
+  from: number;
+  to: number;
+  why: string;
 }
 
 // What the server says of a stream.
@@ -32,15 +42,10 @@ interface Records {
   partition: number;
   log_start: number;
   high_watermark: number;
+  last_stable: number;
   next: number;
   looked: number;
   records: Message[];
-}
-interface Skipped {
-  partition: number;
-  from: number;
-  to: number;
-  why: string;
 }
 interface Trouble {
   partition: number;
@@ -52,7 +57,7 @@ export interface Tail {
   total: number; // that came, of which the last are kept
   looked: number; // records read, that the filter does not take too
   left: number; // offsets between where it is and the ends of the partitions
-  skipped: { from: number; to: number; partition: number; why: string }[];
+  skipped: Skipped[];
   troubles: Map<number, string>; // by partition
   gone: string; // why the topic is not there any more
   state: StreamState | "paused";
@@ -67,7 +72,7 @@ interface Held {
   messages: Message[];
   total: number;
   looked: number;
-  at: Map<number, { next: number; end: number }>;
+  at: Map<number, { next: number; end: number; place: string }>; // place: the digits of next
   skipped: Tail["skipped"];
   troubles: Map<number, string>;
   gone: string;
@@ -95,7 +100,9 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
     });
   }, []);
   const filters = useMemo(() => ({ key: asked.key, value: asked.value, header: asked.header }), [asked.key, asked.value, asked.header]);
-  const what = JSON.stringify([url, asked.partition, asked.from, asked.offset, asked.time, filters]);
+  const isolation = asked.all ? "read_uncommitted" : "read_committed";
+  const endOf = (is: { high_watermark: number; last_stable: number }) => (asked.all ? is.high_watermark : is.last_stable);
+  const what = JSON.stringify([url, asked.partition, asked.from, asked.offset, asked.time, asked.all, filters]);
 
   // What is asked for is another: begin anew.
   useEffect(() => {
@@ -116,7 +123,7 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
     const filtered = Object.values(filters).some((f) => f !== "");
     const limit = filtered ? looked : newest;
     setLoading(true);
-    Promise.all(wanted.map((partition) => get<PeekedMessages>(`${url}/records`, { partition, limit, ...filters }, { signal: abort.signal }))).then(
+    Promise.all(wanted.map((partition) => get<PeekedMessages>(`${url}/records`, { partition, limit, isolation, ...filters }, { signal: abort.signal }))).then(
       (looks) => {
         const is = nothing();
         is.messages = looks
@@ -126,10 +133,10 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
         is.total = is.messages.length;
         for (const l of looks) {
           is.looked += l.looked;
-          is.at.set(l.partition, { next: l.next, end: l.high_watermark });
+          is.at.set(l.partition, { next: l.next, end: endOf(l), place: exact(l, "next") });
         }
         held.current = is;
-        last.current = [...is.at].map(([partition, at]) => `${partition}:${at.next}`).join(",");
+        last.current = [...is.at].map(([partition, at]) => `${partition}:${at.place}`).join(",");
         setLoading(false);
         setError(undefined);
         draw();
@@ -146,7 +153,7 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
   const streamAt = useCallback(
     (id: string) => {
       const begin: Query = asked.from === "offset" ? { offset: asked.offset || "0" } : asked.from === "time" ? { time: asked.time } : { from: asked.from === "start" ? "start" : "" };
-      return withQuery(`${url}/tail`, { partitions: asked.partition, ...filters, rate: asked.rate, ...begin, at: id });
+      return withQuery(`${url}/tail`, { partitions: asked.partition, ...filters, isolation, rate: asked.rate, ...begin, at: id });
     },
     [what, asked.rate],
   );
@@ -156,13 +163,13 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
     const is = held.current;
     switch (e.event) {
       case "begin":
-        for (const p of (e.data as Begin).partitions) is.at.set(p.partition, { next: p.at < 0 ? p.log_start : p.at, end: p.high_watermark });
+        for (const p of (e.data as Begin).partitions) is.at.set(p.partition, { next: p.at < 0 ? p.log_start : p.at, end: p.high_watermark, place: exact(p, p.at < 0 ? "log_start" : "at") });
         break;
       case "records": {
         const r = e.data as Records;
         is.looked += r.looked;
         is.total += r.records.length;
-        is.at.set(r.partition, { next: r.next, end: r.high_watermark });
+        is.at.set(r.partition, { next: r.next, end: endOf(r), place: exact(r, "next") });
         is.messages = [...is.messages, ...r.records].slice(-mostKept);
         break;
       }
