@@ -100,7 +100,11 @@ func (b *Broker) leaderFor(by coordinated, key, listener string) (wire.Endpoint,
 	if !ok {
 		return wire.Endpoint{}, kerr.CoordinatorNotAvailable
 	}
-	return endpoint(broker, listener), nil
+	e, reached := endpoint(broker, listener)
+	if !reached {
+		return wire.Endpoint{}, explained{kerr.CoordinatorNotAvailable, fmt.Sprintf("broker %d coordinates it, and has no listener %q", broker.ID, listener)}
+	}
+	return e, nil
 }
 
 // makeCoordinated makes a topic of coordinators if it is not there, and returns
