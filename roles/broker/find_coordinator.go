@@ -122,6 +122,6 @@ func (b *Broker) makeCoordinated(ctx context.Context, by coordinated) error {
 		b.log.Warn("topic of coordinators could not be made", "topic", by.topic, "error", err)
 		return explained{kerr.CoordinatorNotAvailable, err.Error()}
 	}
-	b.settle(ctx)
+	b.settleEverywhere(ctx)
 	return nil
 }

@@ -140,7 +140,7 @@ func (b *Broker) createMissing(ctx context.Context, names []string, counted muta
 			b.log.Warn("topic could not be made on first use", "topic", result.Name, "error", result.Err)
 		}
 	}
-	b.settle(ctx)
+	b.settleEverywhere(ctx)
 }
 
 func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
