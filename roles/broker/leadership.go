@@ -266,7 +266,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	if err == nil && now.awaitsBucket {
 		l, err = b.meetCommittedEnd(p, t, is, l)
 	} else if err == nil && isLogDamage(l.Err()) {
-		err = b.healFromBucket(p, t, is, l)
+		l, err = b.mendLog(p, t, is, l)
 	}
 	if err == nil {
 		err = l.SetLogStart(is.LogStart)
@@ -282,6 +282,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		err = l.BecomeLeader(is.LeaderEpoch)
 	}
 	if err != nil {
+		err = refusal(t.Name, err)
 		if was.err == nil && !errors.Is(err, errRebuilding) {
 			b.log.Error("partition cannot be led; trying on", "topic", t.Name, "partition", p.index, "epoch", is.LeaderEpoch, "error", err)
 		}
