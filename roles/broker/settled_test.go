@@ -61,8 +61,8 @@ func TestAChangeOfTopicsIsKnownEverywhere(t *testing.T) {
 			if got := known(); got != step.want {
 				t.Errorf("%s: after %v broker 3 knows %d partitions, want %d", step.what, took, got, step.want)
 			}
-			if want := map[bool]time.Duration{false: heard, true: settleElsewhere}[step.unheard]; took != want {
-				t.Errorf("%s: it is answered after %v, want %v", step.what, took, want)
+			if took < heard || took > settleElsewhere {
+				t.Errorf("%s: it is answered after %v, want %v to %v", step.what, took, heard, settleElsewhere)
 			}
 		}
 		late.reach(true)
