@@ -56,7 +56,7 @@ func (part *fetchPart) referred(f *fetchRequest, l *log.Log, r *role) (int32, er
 		return noReplica, nil // for the leader to answer
 	}
 	id := part.partition().id()
-	image := f.b.follower.image()
+	image := f.b.images.image()
 	_, p := image.Partition(id)
 	if p == nil {
 		return noReplica, nil
@@ -96,7 +96,7 @@ func (part *fetchPart) sentBack(f *fetchRequest, l *log.Log, r *role) (int32, er
 	inTouch := time.Since(follower.Fed(l.ID())) < inTouch
 	if !agrees || !guard.Check("broker.follower-in-touch", inTouch || part.want.Offset < end) ||
 		!guard.Check("broker.follower-has-it", part.want.Offset <= l.End()) {
-		if leader, known := f.b.follower.image().Broker(r.leader); !known || !f.reaches(leader) {
+		if leader, known := f.b.images.image().Broker(r.leader); !known || !f.reaches(leader) {
 			return noReplica, errNotLeader
 		}
 		return r.leader, nil

@@ -30,7 +30,7 @@ func TestBrokersWithoutTheListenerAreLeftOut(t *testing.T) {
 		c.leadBy(has, "here")
 		c.leadBy(without, "there")
 		c.eventually("broker 1 knows", func() bool {
-			_, p := c.nodes[has].follower.image().Partition(storage.PartitionID{Topic: c.topicID("there")})
+			_, p := c.nodes[has].images.image().Partition(storage.PartitionID{Topic: c.topicID("there")})
 			return p.Leader == without
 		})
 		asks := c.nodes[has].connect("external")

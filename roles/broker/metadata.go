@@ -86,7 +86,7 @@ func (b *Broker) missingTopics(r *kafka.Request, c *acl.Client, q *kmsg.Metadata
 	if !b.creates(q) || !guard.Check("broker.early-create", !r.Conn.EarlyData()) {
 		return nil
 	}
-	image := b.follower.image()
+	image := b.images.image()
 	for _, t := range q.Topics {
 		if t.Topic == nil || reserved(*t.Topic) || len(missing) == maxAutoCreate {
 			continue
@@ -144,7 +144,7 @@ func (b *Broker) createMissing(ctx context.Context, names []string, counted muta
 }
 
 func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
-	image := b.follower.image()
+	image := b.images.image()
 	unreached := awayFrom(image, r.Conn.Listener())
 	if q.Version < listenersTold {
 		unreached.code = kerr.LeaderNotAvailable.Code

@@ -23,7 +23,7 @@ func (b *Broker) settleEverywhere(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleElsewhere)
 	defer cancel()
 	var asked sync.WaitGroup
-	for broker := range b.follower.image().Brokers() {
+	for broker := range b.images.image().Brokers() {
 		if broker.Fenced || broker.ID == b.opt.NodeID {
 			continue
 		}
