@@ -120,6 +120,7 @@ type WAL struct {
 	SyncInterval Duration `toml:"sync_interval" doc:"time between syncs with wal.sync = interval"`
 	IO           string   `toml:"io" doc:"auto, pwrite or io_uring"`
 	AcceptLost   string   `toml:"accept_lost" doc:"id of a log that is lost, as the refused start names it: the node starts with a new one, without what was acked and not yet in the bucket"`
+	AcceptDamage string   `toml:"accept_damage" doc:"damaged partitions, as their refusals name them (topic/partition@offset), separated by commas: each goes on at the end of what the bucket has, without what the log alone has of it"`
 
 	UploadInterval Duration `toml:"upload_interval" live:"node" doc:"how long committed records may wait before they are uploaded to the bucket"`
 	UploadBytes    Size     `toml:"upload_bytes" live:"node" doc:"committed bytes that are uploaded without waiting for the interval; about the size of the largest object of an upload"`

@@ -155,6 +155,11 @@ func (c *Config) validate() []Problem {
 	if raw, err := hex.DecodeString(w.AcceptLost); w.AcceptLost != "" && (err != nil || len(raw) != 16) {
 		wrong("wal.accept_lost", "%q is not the id of a log; want 32 hex digits", w.AcceptLost)
 	}
+	for _, name := range w.AcceptDamageList() {
+		if !namesDamage(name) {
+			wrong("wal.accept_damage", "%q does not name a damage; want topic/partition@offset, as the refusal of the partition has it", name)
+		}
+	}
 	oneOf("wal.io", w.IO, "auto", "pwrite", "io_uring")
 	durationBetween("wal.upload_interval", w.UploadInterval, 10*tick, day)
 	sizeBetween("wal.upload_bytes", w.UploadBytes, 64*kib, 1*gib)

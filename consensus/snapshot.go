@@ -109,7 +109,7 @@ func (s snapshots) read(name string) (*snapshot, error) {
 // write makes snap durable.
 func (s snapshots) write(snap *snapshot) error {
 	file := path.Join(s.dir, snapshotName(snap.index, snap.term))
-	if err := disk.WriteFileAtomic(s.fs, file, snap.encode()); err != nil {
+	if err := disk.WriteFileAtomic(s.fs, file, snap.parts()...); err != nil {
 		return fmt.Errorf("write snapshot %s: %w", file, err)
 	}
 	return nil
@@ -129,14 +129,17 @@ func (s snapshots) prune() error {
 	return nil
 }
 
-func (s *snapshot) encode() []byte {
+func (s *snapshot) encode() []byte { return slices.Concat(s.parts()...) }
+
+// parts is the file of a snapshot, with its state as it is: an image may have hundreds of megabytes.
+func (s *snapshot) parts() [][]byte {
 	conf, err := proto.Marshal(s.conf)
 	if err != nil {
 		panic(fmt.Sprintf("consensus: encode %v: %v", s.conf, err))
 	}
 	members := encodeMembers(s.members)
 	size := len(members) + len(s.state)
-	b := make([]byte, snapshotHeaderSize, snapshotHeaderSize+len(conf)+size)
+	b := make([]byte, snapshotHeaderSize, snapshotHeaderSize+len(conf)+len(members))
 	copy(b, snapshotMagic)
 	binary.LittleEndian.PutUint32(b[8:], snapshotVersion)
 	binary.LittleEndian.PutUint64(b[16:], s.index)
@@ -146,9 +149,12 @@ func (s *snapshot) encode() []byte {
 		binary.LittleEndian.PutUint32(b[36:], flagReceived)
 	}
 	binary.LittleEndian.PutUint64(b[40:], uint64(size))
-	b = append(append(append(b, conf...), members...), s.state...)
-	binary.LittleEndian.PutUint32(b[12:], crc32.Checksum(b[16:], castagnoli))
-	return b
+	b = append(append(b, conf...), members...)
+	binary.LittleEndian.PutUint32(b[12:], crc32.Update(crc32.Checksum(b[16:], castagnoli), castagnoli, s.state))
+	if len(s.state) == 0 {
+		return [][]byte{b}
+	}
+	return [][]byte{b, s.state}
 }
 
 // errUnknown is what a newer rustmq wrote.

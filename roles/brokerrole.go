@@ -124,6 +124,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
 		DataDir: n.root, Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       listeners,
+		AcceptDamage:    n.config.WAL.AcceptDamageList(),
 		Configs:         configs.BrokerValues(n.config),
 		Authorization:   n.authorization(),
 		AutoCreate:      autoCreate(n.config),

@@ -64,7 +64,7 @@ func (part *fetchPart) referred(f *fetchRequest, l *log.Log, r *role) (int32, er
 	var there []int32
 	for _, other := range others(p.ISR, f.b.opt.NodeID) {
 		at, known := image.Broker(other)
-		if known && !at.Fenced && at.Rack == f.rack && f.b.replication.leader.Holds(id, other, part.want.Offset, inTouch) {
+		if known && f.reaches(at) && !at.Fenced && at.Rack == f.rack && f.b.replication.leader.Holds(id, other, part.want.Offset, inTouch) {
 			there = append(there, other)
 		}
 	}
@@ -73,6 +73,12 @@ func (part *fetchPart) referred(f *fetchRequest, l *log.Log, r *role) (int32, er
 	}
 	f.b.metrics.referred.Inc()
 	return there[int(part.want.Index)%len(there)], nil
+}
+
+// reaches reports whether the client can dial a broker: it knows those that have the listener it came by.
+func (f *fetchRequest) reaches(broker *metadata.Broker) bool {
+	_, reached := endpoint(broker, f.r.Conn.Listener())
+	return reached
 }
 
 // sentBack returns the leader where a follower does not know yet that the leader has what
@@ -90,7 +96,7 @@ func (part *fetchPart) sentBack(f *fetchRequest, l *log.Log, r *role) (int32, er
 	inTouch := time.Since(follower.Fed(l.ID())) < inTouch
 	if !agrees || !guard.Check("broker.follower-in-touch", inTouch || part.want.Offset < end) ||
 		!guard.Check("broker.follower-has-it", part.want.Offset <= l.End()) {
-		if r.leader == metadata.NoLeader {
+		if leader, known := f.b.images.image().Broker(r.leader); !known || !f.reaches(leader) {
 			return noReplica, errNotLeader
 		}
 		return r.leader, nil

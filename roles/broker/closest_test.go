@@ -408,6 +408,34 @@ func TestAFollowerReadsFromTheBucket(t *testing.T) {
 		if got, aborted := c.readAt(near, 0, 1); !slices.Equal(got, all) || !slices.Equal(aborted, []int64{6}) {
 			t.Errorf("it serves %q, and says that those from %d on were aborted", got, aborted)
 		}
+		// With a transaction under way, what it says of the end is its own: committed to 14, stable to 13.
+		open := batchWith(t, batch.BuilderOptions{Transactional: true, Producer: &batch.Producer{ID: 1002}}, "of 1002")
+		g, _, err := l.BeginVerification(1002, 0, 0)
+		if err == nil {
+			err = c.nodes[leads].store.Admit(t.Context(), len(open))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(appendAnswer, 1)
+		l.Append(time.Now(), open, log.AppendOptions{Epoch: storage.NoEpoch, Guard: g}, done)
+		if r := <-done; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		c.eventually("it has that too", func() bool { return c.log(near, "events").HighWatermark() == 14 })
+		for offset := range 6 {
+			for _, q := range []*kmsg.FetchRequest{fetchOf("events", int64(offset), rackOf(near), time.Second), committedOnly(fetchOf("events", int64(offset), rackOf(near), time.Second))} {
+				p := c.fetchAt(near, q)
+				if p.ErrorCode != 0 || p.HighWatermark != 14 || p.LastStableOffset != 13 || p.LogStartOffset != 0 || len(p.RecordBatches) == 0 {
+					t.Errorf("a cold fetch at %d, isolation %d: %v, %d bytes, high watermark %d, stable to %d, begins at %d", offset, q.IsolationLevel,
+						kerr.ErrorForCode(p.ErrorCode), len(p.RecordBatches), p.HighWatermark, p.LastStableOffset, p.LogStartOffset)
+				}
+			}
+		}
+		if got, _ := c.readAt(near, 0, 1); !slices.Equal(got, all) {
+			t.Errorf("of what is stable it serves %q", got)
+		}
+
 		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Err: errors.New("503"), Temporary: true})
 		again := c.nodes[near].cold
 		again.Maintain(time.Now().Add(24 * time.Hour)) // nothing of it is in memory any more
@@ -416,12 +444,12 @@ func TestAFollowerReadsFromTheBucket(t *testing.T) {
 		} else if p.ErrorCode == kerr.OffsetOutOfRange.Code {
 			t.Error("what cannot be read is said not to be there")
 		}
-		if got, _ := c.readAt(near, 10, 0); !slices.Equal(got, numbered("tail", 3)) {
+		if got, _ := c.readAt(near, 10, 0); !slices.Equal(got, append(numbered("tail", 3), "of 1002")) {
 			t.Errorf("while the bucket is away it serves %q", got)
 		}
 		c.bucket.Set()
 		time.Sleep(10 * time.Second) // in the bubble's time
-		if got, _ := c.readAt(near, 0, 0); !slices.Equal(got, all) {
+		if got, _ := c.readAt(near, 0, 0); !slices.Equal(got, append(slices.Clone(all), "of 1002")) {
 			t.Errorf("when the bucket is back it serves %q", got)
 		}
 	})

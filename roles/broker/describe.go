@@ -34,7 +34,10 @@ func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterReques
 		if broker.Fenced && !q.IncludeFencedBrokers {
 			continue
 		}
-		e := endpoint(broker, r.Conn.Listener())
+		e, reached := endpoint(broker, r.Conn.Listener())
+		if !reached {
+			continue
+		}
 		out := kmsg.NewDescribeClusterResponseBroker()
 		out.NodeID, out.Host, out.Port, out.IsFenced = e.ID, e.Host, e.Port, broker.Fenced
 		if e.Rack != "" {
@@ -50,6 +53,7 @@ func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterReques
 func (b *Broker) describeTopicPartitions(r *kafka.Request, q *kmsg.DescribeTopicPartitionsRequest) *kmsg.DescribeTopicPartitionsResponse {
 	p := q.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
 	image, c := b.images.image(), b.client(r)
+	unreached := awayFrom(image, r.Conn.Listener())
 	left := max(1, min(maxDescribedPartitions, int(q.ResponsePartitionLimit)))
 	var first kmsg.DescribeTopicPartitionsRequestCursor
 	if q.Cursor != nil {
@@ -75,7 +79,7 @@ func (b *Broker) describeTopicPartitions(r *kafka.Request, q *kmsg.DescribeTopic
 			return false
 		}
 		to := min(t.Partitions.Len(), from+left)
-		p.Topics = append(p.Topics, b.describedTopic(image, c, t, from, to))
+		p.Topics = append(p.Topics, b.describedTopic(image, &unreached, c, t, from, to))
 		left -= max(0, to-from)
 		if to < t.Partitions.Len() {
 			next := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
@@ -135,7 +139,7 @@ func undescribedTopic(c *acl.Client, name string) kmsg.DescribeTopicPartitionsRe
 	return out
 }
 
-func (b *Broker) describedTopic(image *metadata.Image, c *acl.Client, t *metadata.Topic, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
+func (b *Broker) describedTopic(image *metadata.Image, unreached *away, c *acl.Client, t *metadata.Topic, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.Internal
 	out.AuthorizedOperations = operations(c, acl.Topic, t.Name)
@@ -148,7 +152,9 @@ func (b *Broker) describedTopic(image *metadata.Image, c *acl.Client, t *metadat
 		// Nullable by the schema, but Kafka's own client takes no null.
 		part.EligibleLeaderReplicas, part.LastKnownELR = append([]int32{}, p.ELR...), []int32{}
 		part.OfflineReplicas = offline(image, p.Replicas)
-		part.ErrorCode = b.partitionCode(led, p)
+		if part.ErrorCode = b.partitionCode(led, p); unreached.has(p.Leader) {
+			part.LeaderID, part.ErrorCode = metadata.NoLeader, unreached.code
+		}
 		out.Partitions = append(out.Partitions, part)
 	}
 	return out

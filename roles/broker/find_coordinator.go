@@ -100,7 +100,11 @@ func (b *Broker) leaderFor(by coordinated, key, listener string) (wire.Endpoint,
 	if !ok {
 		return wire.Endpoint{}, kerr.CoordinatorNotAvailable
 	}
-	return endpoint(broker, listener), nil
+	e, reached := endpoint(broker, listener)
+	if !reached {
+		return wire.Endpoint{}, explained{kerr.CoordinatorNotAvailable, fmt.Sprintf("broker %d coordinates it, and has no listener %q", broker.ID, listener)}
+	}
+	return e, nil
 }
 
 // makeCoordinated makes a topic of coordinators if it is not there, and returns
@@ -118,6 +122,6 @@ func (b *Broker) makeCoordinated(ctx context.Context, by coordinated) error {
 		b.log.Warn("topic of coordinators could not be made", "topic", by.topic, "error", err)
 		return explained{kerr.CoordinatorNotAvailable, err.Error()}
 	}
-	b.settle(ctx)
+	b.settleEverywhere(ctx)
 	return nil
 }

@@ -306,6 +306,15 @@ func (b *Broker) bucketHeals(t *metadata.Topic, p *metadata.Partition, l *log.Lo
 	return known && alone && !t.Internal && guard.Check("broker.heals-whole-batches", missing <= last.End) && missing <= p.CommittedEnd()
 }
 
+// mendLog has a damaged log that is to be led go on from what the bucket has, where that has all, or where
+// somebody has given up what it has not. It returns the log to go on with.
+func (b *Broker) mendLog(p *partition, t *metadata.Topic, is *metadata.Partition, l *log.Log) (*log.Log, error) {
+	if b.opt.accepts(t.Name, is, l) {
+		return b.acceptDamage(p, t, is, l)
+	}
+	return l, b.healFromBucket(p, t, is, l)
+}
+
 // healFromBucket has a damaged log that is to be led go on from the committed end, if the
 // bucket has all that it may lack. It is errRebuilding until what the bucket knows of
 // producers, and what the log has behind, have been read: not by follow's goroutine,

@@ -204,7 +204,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	if err == nil && now.awaitsBucket {
 		l, err = b.meetCommittedEnd(p, t, is, l)
 	} else if err == nil && isLogDamage(l.Err()) {
-		err = b.healFromBucket(p, t, is, l)
+		l, err = b.mendLog(p, t, is, l)
 	} else if err == nil {
 		err = b.goOnFromBucket(p, t, is, l)
 	}
@@ -222,6 +222,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		err = l.BecomeLeader(is.LeaderEpoch)
 	}
 	if err != nil {
+		err = refusal(t.Name, err)
 		if was.err == nil && !errors.Is(err, errRebuilding) {
 			b.log.Error("partition cannot be led; trying on", "topic", t.Name, "partition", p.index, "epoch", is.LeaderEpoch, "error", err)
 		}

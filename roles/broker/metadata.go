@@ -56,6 +56,10 @@ var errNullTopics = errors.New("metadata v0: a null list of topics")
 // before have the field, and no use for it (KIP-516).
 const firstByID = 12
 
+// listenersTold is the version from which on a client is told that a leader has not got the
+// listener that it came by.
+const listenersTold = 6
+
 func beforeIDs(q *kmsg.MetadataRequest) bool {
 	return q.Version < firstByID && slices.ContainsFunc(q.Topics, func(t kmsg.MetadataRequestTopic) bool {
 		return t.Topic == nil || t.TopicID != [16]byte{}
@@ -136,11 +140,15 @@ func (b *Broker) createMissing(ctx context.Context, names []string, counted muta
 			b.log.Warn("topic could not be made on first use", "topic", result.Name, "error", result.Err)
 		}
 	}
-	b.settle(ctx)
+	b.settleEverywhere(ctx)
 }
 
 func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
 	image := b.images.image()
+	unreached := awayFrom(image, r.Conn.Listener())
+	if q.Version < listenersTold {
+		unreached.code = kerr.LeaderNotAvailable.Code
+	}
 	p := q.ResponseKind().(*kmsg.MetadataResponse)
 	p.ClusterID = kmsg.StringPtr(image.ClusterID())
 	p.ControllerID = b.opt.NodeID // any broker takes requests to the controller further
@@ -148,7 +156,10 @@ func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.Metad
 		if broker.Fenced {
 			continue
 		}
-		e := endpoint(broker, r.Conn.Listener())
+		e, reached := endpoint(broker, r.Conn.Listener())
+		if !reached {
+			continue
+		}
 		out := kmsg.NewMetadataResponseBroker()
 		out.NodeID, out.Host, out.Port = e.ID, e.Host, e.Port
 		if e.Rack != "" {
@@ -163,7 +174,7 @@ func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.Metad
 		p.Topics = make([]kmsg.MetadataResponseTopic, 0, image.NumTopics())
 		for t := range image.Topics() {
 			if sees(c, acl.Describe, acl.Topic, t.Name) {
-				p.Topics = append(p.Topics, b.metadataTopic(image, c, t, q.IncludeTopicAuthorizedOperations))
+				p.Topics = append(p.Topics, b.metadataTopic(image, &unreached, c, t, q.IncludeTopicAuthorizedOperations))
 			}
 		}
 		return p
@@ -179,7 +190,7 @@ func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.Metad
 		} else {
 			ids[want.TopicID] = true
 		}
-		p.Topics = append(p.Topics, b.askedTopic(image, c, want, q))
+		p.Topics = append(p.Topics, b.askedTopic(image, &unreached, c, want, q))
 	}
 	return p
 }
@@ -193,7 +204,7 @@ func byName(want kmsg.MetadataRequestTopic) bool {
 
 // askedTopic tells of a topic that is asked for. Whether one is there that the client may
 // not describe is not told, but to who has its id, as in Kafka.
-func (b *Broker) askedTopic(image *metadata.Image, c *acl.Client, want kmsg.MetadataRequestTopic, q *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+func (b *Broker) askedTopic(image *metadata.Image, unreached *away, c *acl.Client, want kmsg.MetadataRequestTopic, q *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
 	out := kmsg.NewMetadataResponseTopic()
 	if !byName(want) {
 		t, ok := image.TopicByID(storage.TopicID(want.TopicID))
@@ -203,7 +214,7 @@ func (b *Broker) askedTopic(image *metadata.Image, c *acl.Client, want kmsg.Meta
 		case !may(c, acl.Describe, acl.Topic, t.Name):
 			out.ErrorCode = topicDenied
 		default:
-			return b.metadataTopic(image, c, t, q.IncludeTopicAuthorizedOperations)
+			return b.metadataTopic(image, unreached, c, t, q.IncludeTopicAuthorizedOperations)
 		}
 		return out
 	}
@@ -213,7 +224,7 @@ func (b *Broker) askedTopic(image *metadata.Image, c *acl.Client, want kmsg.Meta
 		return out
 	}
 	if t, ok := image.Topic(*want.Topic); ok {
-		return b.metadataTopic(image, c, t, q.IncludeTopicAuthorizedOperations)
+		return b.metadataTopic(image, unreached, c, t, q.IncludeTopicAuthorizedOperations)
 	}
 	switch {
 	case b.creates(q) && !mayMake(may, c, *want.Topic):
@@ -226,7 +237,7 @@ func (b *Broker) askedTopic(image *metadata.Image, c *acl.Client, want kmsg.Meta
 	return out
 }
 
-func (b *Broker) metadataTopic(image *metadata.Image, c *acl.Client, t *metadata.Topic, authorized bool) kmsg.MetadataResponseTopic {
+func (b *Broker) metadataTopic(image *metadata.Image, unreached *away, c *acl.Client, t *metadata.Topic, authorized bool) kmsg.MetadataResponseTopic {
 	out := kmsg.NewMetadataResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.Internal
 	if authorized {
@@ -239,7 +250,9 @@ func (b *Broker) metadataTopic(image *metadata.Image, c *acl.Client, t *metadata
 		part.Partition, part.Leader, part.LeaderEpoch = p.Index, p.Leader, int32(p.LeaderEpoch)
 		part.Replicas, part.ISR = p.Replicas, p.ISR
 		part.OfflineReplicas = offline(image, p.Replicas)
-		part.ErrorCode = b.partitionCode(led, p)
+		if part.ErrorCode = b.partitionCode(led, p); unreached.has(p.Leader) {
+			part.Leader, part.ErrorCode = metadata.NoLeader, unreached.code
+		}
 		out.Partitions = append(out.Partitions, part)
 	}
 	return out

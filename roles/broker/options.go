@@ -158,9 +158,13 @@ type Options struct {
 	DataDir string
 	Space   func() (free, total int64, err error)
 
-	// Listeners are the addresses that clients are told. A client is told the
-	// one whose name is that of the listener it came through, else the first.
+	// Listeners are the addresses that clients are told. A client is told those
+	// whose name is that of the listener it came through, and of no broker that has none.
 	Listeners []metadata.Listener
+
+	// AcceptDamage names damaged partitions that go on at the end of what the bucket has,
+	// without what their logs alone have, as their refusals name them: topic/partition@offset.
+	AcceptDamage []string
 
 	Authorization *Authorization // of clients; nil: each may do everything
 

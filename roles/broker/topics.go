@@ -69,7 +69,7 @@ func (b *Broker) createTopics(ctx context.Context, r *kafka.Request, q *kmsg.Cre
 		p.Topics = append(p.Topics, out)
 	}
 	if !q.ValidateOnly {
-		b.settle(ctx)
+		b.settleEverywhere(ctx)
 	}
 	p.ThrottleMillis = counted.millis()
 	return p
@@ -158,7 +158,7 @@ func (b *Broker) deleteTopics(ctx context.Context, r *kafka.Request, q *kmsg.Del
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(result.Err)
 		p.Topics = append(p.Topics, out)
 	}
-	b.settle(ctx)
+	b.settleEverywhere(ctx)
 	p.ThrottleMillis = counted.millis()
 	return p
 }
@@ -247,7 +247,7 @@ func (b *Broker) createPartitions(ctx context.Context, r *kafka.Request, q *kmsg
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
 		p.Topics = append(p.Topics, out)
 	}
-	b.settle(ctx)
+	b.settleEverywhere(ctx)
 	p.ThrottleMillis = counted.millis()
 	return p
 }

@@ -73,6 +73,7 @@ func (c *Controller) ElectLeaders(ctx context.Context, elections []LeaderElectio
 			TopicId: e.Partition.Topic[:], Partition: e.Partition.Index, Leader: e.Leader, Unclean: e.Unclean,
 		})
 	}
+	c.endUploads(ctx, elections)
 	return c.proposeEach(ctx, command, len(elections))
 }
 

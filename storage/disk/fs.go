@@ -103,8 +103,9 @@ func ReadFile(fsys FS, name string) ([]byte, error) {
 }
 
 // WriteFileAtomic replaces the content of a file: after a crash at any moment
-// it is the old or the new one, and after return the new one.
-func WriteFileAtomic(fsys FS, name string, data []byte) error {
+// it is the old or the new one, and after return the new one. The content comes in parts, none of them
+// empty, that a large one need not be copied.
+func WriteFileAtomic(fsys FS, name string, parts ...[]byte) error {
 	tmp := name + ".tmp"
 	if err := fsys.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", tmp, err)
@@ -113,7 +114,7 @@ func WriteFileAtomic(fsys FS, name string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("create %s: %w", tmp, err)
 	}
-	if err := f.WriteSync([][]byte{data}, 0); err != nil {
+	if err := f.WriteSync(parts, 0); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", tmp, err), f.Close(), fsys.Remove(tmp))
 	}
 	if err := f.Close(); err != nil {

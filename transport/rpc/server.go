@@ -112,12 +112,16 @@ func (s server) Snapshot(stream grpc.ClientStreamingServer[rpcpb.SnapshotChunk, 
 		if err != nil {
 			return err
 		}
+		if more := len(data) + len(chunk.GetData()); more > cap(data) {
+			// What is claimed is believed by as much again as has come: so there is never more than half of it twice.
+			data = append(make([]byte, 0, max(more, min(int(size), 2*more))), data...)
+		}
 		data = append(data, chunk.GetData()...)
 	}
 	if uint64(len(data)) != size {
 		return status.Errorf(codes.InvalidArgument, "%d bytes of a snapshot of %d", len(data), size)
 	}
-	if err := receive(node, m, first.GetChanged(), data); err != nil {
+	if err := receiveSnapshot(node, m, first.GetChanged(), data); err != nil {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	return stream.SendAndClose(new(rpcpb.SnapshotTaken))
@@ -127,6 +131,22 @@ func receive(node consensus.Receiver, m consensus.Message, changed uint64, raft 
 	m.Changed, m.Raft = changed, new(raftpb.Message)
 	if err := proto.Unmarshal(raft, m.Raft); err != nil {
 		return fmt.Errorf("%d bytes that are no message of raft: %w", len(raft), err)
+	}
+	return node.Receive(m)
+}
+
+// receiveSnapshot is receive of a message that has its image last, as [splitSnapshot] has it: the image is not copied.
+func receiveSnapshot(node consensus.Receiver, m consensus.Message, changed uint64, raft []byte) error {
+	rest, image := splitImage(raft)
+	m.Changed, m.Raft = changed, new(raftpb.Message)
+	if err := proto.Unmarshal(rest, m.Raft); err != nil {
+		return fmt.Errorf("%d bytes that are no message of raft: %w", len(raft), err)
+	}
+	if image != nil {
+		if m.Raft.Snapshot == nil {
+			m.Raft.Snapshot = new(raftpb.Snapshot)
+		}
+		m.Raft.Snapshot.Data = image
 	}
 	return node.Receive(m)
 }

@@ -80,6 +80,30 @@ func (r *Raft) snapshot(m consensus.Message) error {
 	return nil
 }
 
+const snapshotField, dataField = 9, 1 // of raftpb.Message, of raftpb.Snapshot
+
+// splitImage takes an encoded message apart into the image that ends it, which is part of b, and what
+// is before it. A message that ends otherwise is returned as it is.
+func splitImage(b []byte) (rest, image []byte) {
+	for at := 0; at < len(b); {
+		number, kind, n := protowire.ConsumeField(b[at:])
+		if n < 0 {
+			return b, nil
+		}
+		if field := b[at : at+n]; at+n == len(b) && number == snapshotField && kind == protowire.BytesType {
+			inner, _ := protowire.ConsumeBytes(field[protowire.SizeTag(snapshotField):])
+			number, kind, m := protowire.ConsumeField(inner)
+			if number != dataField || kind != protowire.BytesType || m != len(inner) {
+				return b, nil
+			}
+			image, _ = protowire.ConsumeBytes(inner[protowire.SizeTag(dataField):])
+			return b[:at], image
+		}
+		at += n
+	}
+	return b, nil
+}
+
 // splitSnapshot encodes a message in two parts, of which the second is the image that it
 // has, as it is.
 func splitSnapshot(m *raftpb.Message) (head, image []byte, err error) {
@@ -98,7 +122,6 @@ func splitSnapshot(m *raftpb.Message) (head, image []byte, err error) {
 		return nil, nil, err
 	}
 	// A field of a message that comes twice is merged: the second has the image alone.
-	const snapshotField, dataField = 9, 1 // of raftpb.Message, of raftpb.Snapshot
 	inner := protowire.SizeTag(dataField) + protowire.SizeBytes(len(image))
 	head = protowire.AppendVarint(protowire.AppendTag(head, snapshotField, protowire.BytesType), uint64(inner))
 	head = protowire.AppendVarint(protowire.AppendTag(head, dataField, protowire.BytesType), uint64(len(image)))

@@ -8,7 +8,9 @@
 //! begin at 0 (KIP-360): a batch that was given up, and comes late all the same, is refused then. A batch that the broker
 //! has refused, and that was sent but once, was not written: what comes after it moves up. One that was sent before may
 //! have been written then, and its number is not given to another, or that would be taken for it. Where a broker that
-//! knew nothing of the producer has taken what follows a refused batch, the epoch is raised as well.
+//! knew nothing of the producer has taken what follows a refused batch, the epoch is raised as well. Where the whole
+//! producer has got another id, because another partition could not go on, what may be written is sent to its end
+//! under the old one first.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -148,6 +150,8 @@ impl State {
         if let Some(common) = rules.identity {
             match self.identity {
                 Some(own) if own.id == common.id && own.epoch >= common.epoch => {}
+                // What may be written under another id goes first, under that: by its number there the broker knows it.
+                Some(own) if own.id != common.id && !self.raise && self.is_in_doubt() => {}
                 // Another producer: what was sent as the one before comes back first.
                 Some(_) if !self.under_way.is_empty() => return Next::Nothing,
                 _ => {
@@ -178,6 +182,11 @@ impl State {
         });
         self.flushing &= self.open.is_some() || !self.waiting.is_empty();
         Next::Send(batch)
+    }
+
+    /// Whether what is next was sent before under its number, and may be written.
+    fn is_in_doubt(&self) -> bool {
+        self.waiting.front().is_some_and(|b| b.sequence.is_some())
     }
 
     /// Numbers begin at 0, under this identity.
@@ -486,6 +495,44 @@ mod tests {
         s.delivered(&a, PLACED);
         match s.next(Instant::now(), &other) {
             Next::Send(b) => assert_eq!(b.sequence, Some((Identity { id: 10, epoch: 0 }, 0))),
+            _ => panic!("nothing to send"),
+        };
+    }
+
+    /// Under another number the broker would take it for another batch, and have it twice.
+    #[test]
+    fn what_may_be_written_keeps_its_number_when_the_producer_gets_another_id() {
+        let mut s = with(3);
+        let (a, b) = (send(&mut s), send(&mut s));
+        s.again(a, network(), None);
+        s.again(b, network(), None);
+        let other = Identity { id: 10, epoch: 0 };
+        let rules = Rules { identity: Some(other), ..rules() };
+        let send = |s: &mut State| match s.next(Instant::now(), &rules) {
+            Next::Send(b) => Some(b),
+            _ => None,
+        };
+        let (a, b) = (send(&mut s).unwrap(), send(&mut s).unwrap());
+        assert_eq!([a.sequence, b.sequence], [Some((WHO, 0)), Some((WHO, 1))]);
+        assert!(send(&mut s).is_none(), "the third is of the new id, and waits for them");
+        s.delivered(&a, PLACED);
+        assert!(send(&mut s).is_none());
+        s.delivered(&b, PLACED);
+        assert_eq!(send(&mut s).unwrap().sequence, Some((other, 0)));
+    }
+
+    #[test]
+    fn what_is_given_up_under_an_old_id_holds_up_nobody() {
+        let mut s = with(2);
+        let a = send(&mut s);
+        s.again(a, network(), None);
+        let other = Identity { id: 10, epoch: 0 };
+        let rules = Rules { identity: Some(other), ..rules() };
+        let Next::Send(a) = s.next(Instant::now(), &rules) else { panic!("nothing to send") };
+        assert_eq!(a.sequence, Some((WHO, 0)));
+        s.failed(&a, Error::broker("", Code::InvalidProducerEpoch), true);
+        match s.next(Instant::now(), &rules) {
+            Next::Send(b) => assert_eq!(b.sequence, Some((other, 0))),
             _ => panic!("nothing to send"),
         };
     }

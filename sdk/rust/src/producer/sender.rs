@@ -205,7 +205,7 @@ impl Sender {
                     Next::At(at) => self.delayed.push(Reverse(Later(at, p))),
                     Next::Nothing => {}
                     Next::NeedsIdentity => {
-                        self.core.set_identity(None);
+                        self.core.set_identity(None); // that of this partition: it has taken the common one already
                         self.unidentified.push(p);
                         self.identify();
                     }
@@ -361,7 +361,7 @@ impl Sender {
         }
     }
 
-    fn refused(&mut self, p: Arc<Partition>, b: Batch, code: Code, a: &requests::Answer) {
+    fn refused(&mut self, p: Arc<Partition>, mut b: Batch, code: Code, a: &requests::Answer) {
         let e = Error::Broker { what: format!("produce to {}/{}", p.topic, p.index), code, message: a.message.clone() };
         if leader_moved(code) && !self.core.cluster.told_leader(&p.topic, p.index, a.leader, a.leader_epoch) {
             self.core.stale(&p.topic);
@@ -376,7 +376,14 @@ impl Sender {
             Verdict::Again => self.again(&p, b, e, Instant::now()),
             Verdict::Unknown => self.fail(&p, b, e, true),
             Verdict::Refused if matches!(code, Code::InvalidProducerEpoch | Code::ProducerFenced) && !transactional => {
-                self.core.set_identity(None); // another id, under which everything begins anew
+                let id = b.sequence.map(|(who, _)| who.id);
+                if self.core.identity().is_some_and(|who| Some(who.id) == id) {
+                    self.core.set_identity(None); // another id, under which everything begins anew
+                }
+                if b.attempts > 1 {
+                    return self.fail(&p, b, e, true); // an attempt before may have written it
+                }
+                b.sequence = None;
                 self.again(&p, b, e, Instant::now());
             }
             Verdict::Refused => self.fail(&p, b, e, false),

@@ -41,17 +41,25 @@ const VERSIONS: [(i16, i16); 7] = [
 /// What it answers to the end of a transaction, committed or not: an error code, or nothing, and the connection ends.
 type Ended = Arc<dyn Fn(bool) -> Option<i16> + Send + Sync>;
 
+/// What it answers to records of t/1: an error code, or nothing, and the connection ends.
+type Produced = Arc<dyn Fn() -> Option<i16> + Send + Sync>;
+
 /// Starts broker 1, which leads t/1, while nobody leads t/0, and coordinates all; its address.
 pub(crate) async fn broker(ended: impl Fn(bool) -> Option<i16> + Send + Sync + 'static) -> String {
-    start(Arc::new(ended), usize::MAX).await
+    start(Arc::new(ended), Arc::new(|| Some(0)), usize::MAX).await
+}
+
+/// Is [`broker`], but says itself what becomes of records.
+pub(crate) async fn taking(produced: impl Fn() -> Option<i16> + Send + Sync + 'static) -> String {
+    start(Arc::new(|_| None), Arc::new(produced), usize::MAX).await
 }
 
 /// Is [`broker`], but answers on its first connection alone, and refuses no other.
 pub(crate) async fn deaf() -> String {
-    start(Arc::new(|_| None), 1).await
+    start(Arc::new(|_| None), Arc::new(|| Some(0)), 1).await
 }
 
-async fn start(ended: Ended, answered: usize) -> String {
+async fn start(ended: Ended, produced: Produced, answered: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -59,7 +67,7 @@ async fn start(ended: Ended, answered: usize) -> String {
         for n in 0.. {
             let Ok((socket, _)) = listener.accept().await else { return };
             if n < answered {
-                tokio::spawn(serve(socket, port, ended.clone()));
+                tokio::spawn(serve(socket, port, ended.clone(), produced.clone()));
             } else {
                 unanswered.push(socket);
             }
@@ -82,7 +90,7 @@ fn put<T: Encodable + HeaderVersion>(frame: &mut BytesMut, correlation: i32, ans
     answer.encode(frame, version).unwrap();
 }
 
-async fn serve(mut socket: TcpStream, port: u16, ended: Ended) -> std::io::Result<()> {
+async fn serve(mut socket: TcpStream, port: u16, ended: Ended, produced: Produced) -> std::io::Result<()> {
     loop {
         let mut asked = vec![0; socket.read_i32().await? as usize];
         socket.read_exact(&mut asked).await?;
@@ -118,7 +126,9 @@ async fn serve(mut socket: TcpStream, port: u16, ended: Ended) -> std::io::Resul
                 put(&mut frame, id, &EndTxnResponse::default().with_error_code(code), version);
             }
             _ => {
-                let partition = PartitionProduceResponse::default().with_index(1).with_base_offset(40);
+                let Some(code) = produced() else { return Ok(()) };
+                let partition =
+                    PartitionProduceResponse::default().with_index(1).with_base_offset(40).with_error_code(code);
                 let topic = TopicProduceResponse::default().with_name(name()).with_partition_responses(vec![partition]);
                 put(&mut frame, id, &ProduceResponse::default().with_responses(vec![topic]), version);
             }
