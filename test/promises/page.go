@@ -7,9 +7,10 @@ import (
 
 // order is how the page goes through the others: as docs/index.md does.
 var order = strings.Fields(`README.md docs/index.md docs/rules.md docs/quickstart.md docs/concepts.md
-	docs/clients.md sdk/go/README.md sdk/rust/README.md docs/transports.md docs/operations.md docs/deployment.md
-	docs/kubernetes.md docs/console.md docs/groups.md docs/cluster.md docs/security.md docs/storage.md docs/etl.md docs/etl-inline.md
-	docs/etl-async.md docs/etl-batteries.md docs/etl-modules.md docs/etl-abi.md`)
+	docs/secure-cluster.md docs/clients.md sdk/go/README.md sdk/rust/README.md sdk/scenarios/README.md docs/transports.md
+	docs/conditional-append.md docs/operations.md docs/deployment.md docs/kubernetes.md docs/console.md docs/groups.md docs/cluster.md
+	docs/upgrade.md docs/diagnostics.md docs/tracing.md docs/client-metrics.md docs/admin-api.md docs/security.md docs/storage.md
+	docs/etl.md docs/etl-inline.md docs/etl-async.md docs/etl-batteries.md docs/etl-modules.md docs/etl-abi.md`)
 
 const begin = `# What is promised, and what shows it
 
@@ -21,7 +22,8 @@ nothing (where to look, what a word means, what to do) are counted, not shown.
 What is not here: pages that are made of the code ([configuration](configuration.md), [cost](cost.md), [Kafka compatibility](kafka-compatibility.md),
 [metrics](reference/metrics.md), [commands](reference/cli.md), [formats](formats.md)), of which a test says that they are fresh, and
 [performance](performance.md), which is made of what was measured, missed or met. The [threat model](threat-model.md) names its tests itself,
-and so do the facts of [architecture](architecture.md#non-obvious). Other pages say how to do something and have no rows.
+and so do the facts of [architecture](architecture.md#non-obvious). [Scale](scale.md) reckons with the sizes of figure K6. What other pages
+claim has no rows: [troubleshooting](troubleshooting.md), [runbooks](runbooks.md), the [pictures of the console](console-gallery.md), [dependencies](dependencies.md), design records.
 
 | word | what it is |
 |---|---|

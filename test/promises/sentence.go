@@ -21,7 +21,7 @@ var (
 	item     = regexp.MustCompile(`^([-*]|\d+\.) `)
 	ruler    = regexp.MustCompile(`^[|\-: ]*--[|\-: ]*$`)
 	promised = regexp.MustCompile(`(?i)\b(never|always|nothing|nobody|no one|exactly once|at most|at least|no more than|lost|loses?|survives?|every byte)\b` +
-		`|\b\d[\d,.]*(\x{00a0}| )?(×|%|ns|µs|ms|s|seconds?|minutes?|hours?|[KMGT]i?B|bytes|times)(\W|$)|\b(half a|a quarter of a|a|one|two|five|ten|sixty|some|tens of|well below a) (milli|micro)?(second|minute)s?\b`)
+		`|\b\d[\d,.]*(\x{00a0}| )?(×|%|ns|µs|ms|s|seconds?|minutes?|hours?|[KMGT]i?B|bytes|times)(\W|$)|\b(half a|a quarter of a|a|one|two|five|ten|sixty|tens of|well below a) (milli|micro)?(second|minute)s?\b`)
 )
 
 // Promises reports whether a sentence says something that can be wrong at an edge: that something
