@@ -2,6 +2,8 @@ package promises
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -39,6 +41,8 @@ claim has no rows: [troubleshooting](troubleshooting.md), [runbooks](runbooks.md
 func Document(pages []Page, proofs *Proofs) (string, error) {
 	var b strings.Builder
 	b.WriteString(begin)
+	sentences, claims, missed := count(pages, proofs)
+	fmt.Fprintf(&b, "\n%d sentences of %d pages are shown by %d rows. Of the figures that rows rest on, %s.\n", sentences, len(pages), claims, missed)
 	left := map[string]Page{}
 	for _, p := range pages {
 		left[p.Path] = p
@@ -57,6 +61,33 @@ func Document(pages []Page, proofs *Proofs) (string, error) {
 		return "", fmt.Errorf("page.go gives %s no place", path)
 	}
 	return b.String(), nil
+}
+
+// count tells how many sentences there are that claim something, in how many rows, and in words
+// how many of the figures among their proofs miss what they must.
+func count(pages []Page, proofs *Proofs) (sentences, rows int, missed string) {
+	late := map[string]bool{}
+	for _, p := range pages {
+		for _, c := range p.Claims {
+			if c.Proofs[0].Kind == "plain" {
+				continue
+			}
+			rows++
+			sentences += len(c.Sentences)
+			for _, proof := range c.Proofs {
+				if proof.Kind != "figure" {
+					continue
+				}
+				if f, err := proofs.figure(proof); err == nil && f.Missed() {
+					late[f.Figure+", "+f.Name] = true
+				}
+			}
+		}
+	}
+	if len(late) == 0 {
+		return sentences, rows, "all reach what they must"
+	}
+	return sentences, rows, "these miss what they must: " + strings.Join(slices.Sorted(maps.Keys(late)), "; ")
 }
 
 func (p Page) write(b *strings.Builder, proofs *Proofs) error {

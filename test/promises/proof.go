@@ -209,7 +209,11 @@ func (f Figure) Missed() bool {
 
 // String is the figure as the page shows it.
 func (f Figure) String() string {
-	text := fmt.Sprintf("%s, %s: %.2f\u00a0%s", f.Figure, f.Name, f.Median, f.Unit)
+	digits := "%.2f"
+	if f.Median < 0.1 {
+		digits = "%.4f"
+	}
+	text := fmt.Sprintf("%s, %s: "+digits+"\u00a0%s", f.Figure, f.Name, f.Median, f.Unit)
 	switch {
 	case f.Must == 0:
 		return text
@@ -219,7 +223,7 @@ func (f Figure) String() string {
 		text += fmt.Sprintf(" (must ≥\u00a0%.2f", f.Must)
 	}
 	if f.Missed() {
-		return text + ": missed)"
+		return text + ": **missed**)"
 	}
 	return text + ": met)"
 }
