@@ -19,7 +19,8 @@
 //	plain                                nothing is claimed: where to look, what a word means, what to do
 //
 // Invariants, held by its tests: each sentence of a claims file stands in its page; each proof is
-// there; each sentence that promises ([Promises]), and each of a whole page, has a row. That a
+// there; each sentence that promises ([Promises]), and each of a whole page, has a row, or names
+// its tests itself. That a
 // proof shows what the sentence says is for who reads both.
 //
 // It reads files of the checkout and writes none. Nothing but tests and its command imports it.

@@ -19,7 +19,7 @@ const begin = `# What is promised, and what shows it
 Made by ` + "`make generate`" + ` of test/promises/claims, and held by ` + "`make test`" + `: each sentence stands in its page, each test, check and
 figure is there. A page of which every sentence needs a row is marked *whole*; of the others a sentence needs one that says never,
 always, nothing, nobody, at least, at most, exactly once, lost or survives, or how long or how much. Sentences that claim
-nothing (where to look, what a word means, what to do) are counted, not shown.
+nothing (where to look, what a word means, what to do) are counted, not shown; those that name their tests need no row.
 
 What is not here: pages that are made of the code ([configuration](configuration.md), [cost](cost.md), [Kafka compatibility](kafka-compatibility.md),
 [metrics](reference/metrics.md), [commands](reference/cli.md), [formats](formats.md)), of which a test says that they are fresh, and

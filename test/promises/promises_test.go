@@ -129,7 +129,9 @@ func problems(t *testing.T, files fstest.MapFS) []string {
 // What is claimed without a proof, what is proved and not said, and a proof that is not there are
 // found, each by itself.
 func TestWhatIsNotShownIsFound(t *testing.T) {
-	if found := problems(t, checkout()); len(found) != 0 {
+	shown := checkout()
+	shown["README.md"].Data = append(shown["README.md"].Data, "\nNothing is read twice (`TestAcked`).\n"...)
+	if found := problems(t, shown); len(found) != 0 {
 		t.Fatalf("a checkout in which all is shown: %q", found)
 	}
 	for what, c := range map[string]struct{ file, old, new, says string }{
