@@ -75,6 +75,8 @@ func NewProofs(checkout fs.FS, pages []Page) (*Proofs, error) {
 // look takes the tests or guards of one file.
 func (p *Proofs) look(name string, entry fs.DirEntry, err error) error {
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // what other tests made meanwhile, and took away
 	case err != nil:
 		return err
 	case entry.IsDir():
