@@ -106,6 +106,11 @@ for room, rest in re.findall(r"`([\w-]+(?:/[\w.*-]+)*)`((?::| decides,| tells)(?
             problems.append(f"docs/architecture.md names {file} of `{room}`, which is not there")
 _, _, facts = architecture.partition("## Non-obvious")
 tests = set(re.findall(r"`(Test\w+)`", architecture))
+defined = set()
+for name in files:
+    if name.endswith("_test.go"):
+        defined |= set(re.findall(r"^func (Test\w+)\(", text_of(name), re.M))
+problems += [f"docs/architecture.md names {test}, which is no test" for test in sorted(tests - defined)]
 
 start = text_of("docs/index.md")
 problems += [f"docs/index.md leads to every page, and not to {name}" for name in files if re.fullmatch(r"docs/(reference/)?[\w-]+\.md", name) and name != "docs/index.md" and f"({name[5:]}" not in start]
