@@ -55,7 +55,11 @@ func (b banner) print(w io.Writer, terminal bool) error {
 		s.WriteByte('\n')
 	}
 	if b.HTTP != "" {
-		fmt.Fprintf(&s, "  http    %s (metrics, health, API)\n", b.url())
+		has := "metrics, health"
+		if b.api {
+			has = "console, API, " + has
+		}
+		fmt.Fprintf(&s, "  http    %s (%s)\n", b.url(), has)
 	}
 	fmt.Fprintf(&s, "  data    %s\n", b.DataDir)
 	if b.CA != "" {

@@ -21,6 +21,9 @@ func TestNextCommandCanBePasted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := serveAtTerminal(t, strings.Fields(c.flags)...)
+			if !strings.Contains(a.began, "(console, API, metrics, health)") {
+				t.Errorf("it does not say where its console is: %s", a.began)
+			}
 			shell := exec.CommandContext(t.Context(), "sh", "-c", a.next)
 			shell.Dir = a.dir
 			shell.Env = append(os.Environ(), asProgram+"=1", "XDG_CONFIG_HOME="+t.TempDir())

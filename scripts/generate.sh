@@ -2,7 +2,7 @@
 # Remakes every generated file: protobuf code, docs/configuration.md,
 # docs/cost.md, docs/performance.md, docs/reliability.md, docs/kafka-compatibility.md, docs/kafka-authorisation.md,
 # docs/admin-authorisation.md, console/src/types.ts, docs/reference/cli.md, docs/reference/metrics.md, docs/formats.md and
-# docs/diagrams. CI compares the
+# docs/diagrams, docs/promises.md. CI compares the
 # result with what is committed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,3 +20,4 @@ scripts/formats.sh >docs/formats.md
 (cd bench && go run ./report/document) >docs/performance.md
 go run ./test/tally/document >docs/reliability.md
 python3 scripts/site/diagrams.py
+go run ./test/promises/document >docs/promises.md # of what the others have made, too

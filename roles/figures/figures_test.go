@@ -3,6 +3,7 @@ package figures
 import (
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -106,6 +107,9 @@ func TestAnHourIsBounded(t *testing.T) {
 	}
 	if !slices.IsSortedFunc(all, func(a, b Point) int { return a.Time.Compare(b.Time) }) {
 		t.Error("they are out of order")
+	}
+	if size := int(reflect.TypeFor[Point]().Size()) * Points; size > 160<<10 {
+		t.Errorf("an hour takes %d bytes: docs/console.md says about 150 KB", size)
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package rustmq is a client of rustmq, and of every other broker that speaks
-// Kafka's protocol, with safe defaults and the small things of daily use. It is a
-// thin layer over franz-go: what is not wrapped is reached by [Client.Kafka].
+// Package rustmq is a client of rustmq, by Kafka's protocol, with safe defaults
+// and the small things of daily use. It is a thin layer over franz-go: what is not
+// wrapped is reached by [Client.Kafka].
 //
 //	client, err := rustmq.New(rustmq.WithBrokers("127.0.0.1:9092"))
 //	if err != nil { … }

@@ -126,6 +126,7 @@ while read -r block; do
 	run=(bash -e "$work/now")
 	tools=$(awk '/^(kcat|kafka-[a-z-]*\.sh) / || / \| kcat / { sub(/^.* \| /, ""); print $1 }' "$block" | sort -u)
 	case $block in *.py) run=(python "$block") tools=python ;; esac
+	[ "$tools" != python ] || python -c 'import confluent_kafka' 2>/dev/null || tools=confluent-kafka
 	for tool in $tools; do
 		command -v "$tool" >/dev/null && continue
 		echo "not run: $page: $tool is not installed (scripts/deps.sh)"

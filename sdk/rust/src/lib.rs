@@ -1,5 +1,5 @@
-//! A client of rustmq, and of every other broker that speaks Kafka's protocol, with safe defaults and the
-//! small things of daily use, over QUIC or TCP.
+//! A client of rustmq, by Kafka's protocol over QUIC or TCP, with safe defaults and the small things of
+//! daily use.
 //!
 //! ```no_run
 //! use rustmq::{Client, Record};
