@@ -74,7 +74,7 @@ func goals() []goal {
 		}},
 		open("0 acked records lost to damage on all replicas, at different places, while each batch has a good copy or is in the bucket",
 			"not promised: a replica that is damaged is fetched anew from one that is whole; one alone is healed from the bucket ([record 19](design/0019-rot.md))"),
-		atLeast("100 % of flipped bits found before a byte is served, of a small store of each kind", "100 %% of %s bits, of everything that is stored: each was refused or changed nothing", 1, "bits_flipped", "bits"),
+		atLeast("100 % of flipped bits found before a byte is served, of a small store of each kind", "100 %% of %s bits of the log, objects, manifests, snapshots, the metadata log and what a bucket is known by: each was refused or changed nothing", 1, "bits_flipped", "bits"),
 		share("99 % of partitions whose leader is killed take acks again within 1.5 s", "%s of %s; [what a machine that does nothing else takes](performance.md)", 99, "failovers_in_time", "failovers", "chaos"),
 		share("a leader moved on purpose costs a wait of 100 ms at most", "%s of %s, while seven other tests run on the same two cores; [what a machine that does nothing else takes](performance.md)", 100, "planned_moves_in_time", "planned_moves", "chaos"),
 		{"0 acks of a leader that has lost its lease, in 1,000 pauses and partitions", []string{"chaos", "seeds"}, func(s sums) (string, bool) {

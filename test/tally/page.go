@@ -61,7 +61,7 @@ that did other things as well.
 	for _, g := range goals() {
 		measured, reached := g.state(s)
 		if n := unexplainedIn(runs, g.suites); n > 0 {
-			measured, reached = measured+fmt.Sprintf("; %d tests failed and nobody has said why", n), false
+			measured, reached = measured+fmt.Sprintf("; tests that failed, and nobody has said why: %d", n), false
 		}
 		word := notYetWord
 		if reached {

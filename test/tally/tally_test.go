@@ -78,7 +78,7 @@ func TestThePageClaimsWhatWasRun(t *testing.T) {
 		"0 lost in 1,500 power cuts of a real file system: of a node alone, of one of three, of two, of all | " + reachedWord + " |",
 		"9 of 10; [what a machine that does nothing else takes](performance.md) | " + notYetWord + " |",
 		"| 10 hours of processor time of fuzzing without a panic | " + nothing + " | " + notYetWord + " |",
-		"0 lost in 20,000 power cuts of all nodes, simulated; 1 tests failed and nobody has said why | " + notYetWord + " |",
+		"0 lost in 20,000 power cuts of all nodes, simulated; tests that failed, and nobody has said why: 1 | " + notYetWord + " |",
 		"| times that a machine lost its power | 1,500 | |",
 		"| 2026-01-03 | chaos | TestX | The test was wrong. |",
 		"| 2026-01-02 | seeds | TestY | " + unexplained + " |",
