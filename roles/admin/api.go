@@ -21,6 +21,7 @@ import (
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Cluster is what the API asks the controller for.
@@ -330,6 +331,10 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 	out, err := a.describe(ctx, &topicName{in.Name})
 	if err == nil && in.Body.ValidateOnly {
 		out.Body.Configs = changed(out.Body.Configs, in.Body)
+	}
+	// Who may alter configurations may see them, and need not know more of the topic.
+	if err == nil && !guard.Check("admin.altered-topic", subjectOf(ctx).may(acl.Describe, acl.Topic, in.Name)) {
+		out.Body = Topic{Name: in.Name, Configs: out.Body.Configs}
 	}
 	return out, err
 }
