@@ -23,7 +23,7 @@
 // must first prove their address (Retry).
 //
 // A connection is a stranger's until one of its streams is known (kafka.Info.Known). Strangers
-// have half a minute, send a few hundred KiB at most, and a few MiB all together (strangers.go); where
+// have half a minute, and send little, one and all together (strangers.go); where
 // there is no place for another connection, the one that came first gives way.
 //
 // A [Listener] has one goroutine that accepts connections, one per connection

@@ -142,11 +142,12 @@ func TestWhichStrangersEnd(t *testing.T) {
 		all  []stranger
 		want []*quic.Conn
 	}{
-		"who has little time left":            {came(strangerTime-1, 100, conns[:9]...), nil},
-		"who has none":                        {append(came(strangerTime, 100, conns[0]), came(1, 100, conns[1])...), conns[:1]},
-		"who sends as much as one may":        {came(1, strangerBytes, conns[:strangersBytes/strangerBytes]...), nil},
-		"who sends more":                      {append(came(1, strangerBytes+1, conns[0]), came(1, 100, conns[1])...), conns[:1]},
-		"all together, of whom the most ends": {append(came(1, strangerBytes-1, conns[1:33]...), came(1, strangerBytes, conns[0])...), conns[:1]},
+		"who has little time left":         {came(strangerTime-1, 100, conns[:9]...), nil},
+		"who has none":                     {append(came(strangerTime, 100, conns[0]), came(1, 100, conns[1])...), conns[:1]},
+		"who sends as much as one may":     {came(1, strangerBytes, conns[0]), nil},
+		"who sends more":                   {append(came(1, strangerBytes+1, conns[0]), came(1, 100, conns[1])...), conns[:1]},
+		"many, who send what they need":    {came(1, strangerNeeds, conns...), nil},
+		"all together, of whom most sends": {append(came(1, strangersBytes/90+strangerNeeds, conns[1:91]...), came(1, strangerBytes, conns[0])...), conns[:1]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := tooMuch(is.all, now); !slices.Equal(got, is.want) {

@@ -15,10 +15,12 @@ import (
 // What strangers may send. QUIC counts what waits to be read by the bytes of its streams, and
 // bytes that come one by one, or behind one that is missing, take two hundred times as much
 // memory: windows are no bound for who means harm. It is the bytes of the line that
-// bound it, of which each such frame takes seven. Who comes to say who it is needs few.
+// bound it, of which each such frame takes seven. Who comes to say who it is needs few: so many
+// may come at once as there may be connections, and not much more of all of them.
 const (
 	strangerBytes  = 256 << 10 // of one connection
-	strangersBytes = 8 << 20   // of all together: what is kept of them takes a few hundred MiB at most
+	strangerNeeds  = 8 << 10   // of each: a handshake, and who it is
+	strangersBytes = 2 << 20   // of all together beyond that
 	// strangerTime is how long a connection may go on without a stream whose client is known.
 	strangerTime = 30 * time.Second
 	// strangersEvery is the time between two looks, while there are any.
@@ -145,7 +147,7 @@ func tooMuch(all []stranger, now time.Time) (end []*quic.Conn) {
 			continue
 		}
 		left = append(left, sender{s.conn, bytes})
-		total += bytes
+		total += max(bytes, strangerNeeds) - strangerNeeds
 	}
 	if guard.Check("quic.strangers-bytes", total <= strangersBytes) {
 		return end
@@ -156,7 +158,7 @@ func tooMuch(all []stranger, now time.Time) (end []*quic.Conn) {
 			break
 		}
 		end = append(end, s.conn)
-		total -= s.bytes
+		total -= max(s.bytes, strangerNeeds) - strangerNeeds
 	}
 	return end
 }
