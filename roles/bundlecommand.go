@@ -50,7 +50,7 @@ func debugBundle(env client.Env, cloud Cloud) *cobra.Command {
 			"No records are in it. Secrets are taken out (passwords, tokens, private keys); names of topics, groups, users and hosts are not: look into it before you give it away.\n" +
 			"manifest.json in it lists what could not be had, and why. Nothing is changed.\n\n" +
 			"The process of --url or the context is asked, or each that --node names, by the same credentials; profiles and logs want alter on the cluster.",
-		Example: "  rustmq debug bundle\n  rustmq debug bundle --node http://10.0.0.1:9642 --node http://10.0.0.2:9642 --data-dir /var/lib/rustmq --config /etc/rustmq/rustmq.toml",
+		Example: "  rustmq debug bundle\n  rustmq debug bundle --process http://10.0.0.1:9642 --process http://10.0.0.2:9642 --data-dir /var/lib/rustmq --config /etc/rustmq/rustmq.toml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if b.maxBytes, err = configs.ParseSize(most); err != nil || b.maxBytes < 1<<20 {
@@ -71,7 +71,7 @@ func debugBundle(env client.Env, cloud Cloud) *cobra.Command {
 	}
 	b.target.Flags(cmd)
 	flags := cmd.Flags()
-	flags.StringArrayVar(&b.nodes, "node", nil, "`URL` of another process to ask, in place of --url; may be repeated")
+	flags.StringArrayVar(&b.nodes, "process", nil, "`URL` of another process to ask, in place of --url; may be repeated")
 	flags.StringVar(&b.out, "out", "", "`FILE` of the archive, or - for standard output (default: rustmq-bundle-TIME.tar.gz)")
 	flags.DurationVar(&b.profile, "profile", bundle.DefaultProfile, "how long the profile of the processor is of; 0: none")
 	flags.StringVar(&most, "max-bytes", most, "`SIZE` of all parts together, before they are compressed")

@@ -15,7 +15,7 @@ func TestWhoAltersIsToldOfConfigurationsAlone(t *testing.T) {
 	a := newAsking(t)
 	a.allow("alice", acl.AlterConfigs, acl.Topic, "orders")
 	as := []string{"Authorization", "Bearer " + a.token("t", "alice", false, time.Time{})}
-	for _, body := range []string{`{"set":{"retention.ms":"1000"},"validate_only":true}`, `{"set":{"retention.ms":"1000"}}`} {
+	for _, body := range []string{`{"set":{"retention.ms":"1000"},"dry_run":true}`, `{"set":{"retention.ms":"1000"}}`} {
 		is := a.do(http.MethodPatch, "/api/v1/topics/orders", body, as...)
 		a.want("alter", http.StatusOK, is, `"retention.ms":"1000"`)
 		var told Topic

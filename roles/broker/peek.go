@@ -133,7 +133,7 @@ type PeekedHeader struct {
 // Peek shows some records of a partition, wherever it is led, from memory, the WAL or the
 // bucket. Errors about the request or the partition are [*GroupError].
 func (b *Broker) Peek(ctx context.Context, q PeekRequest) (*Peeked, error) {
-	image := b.follower.image()
+	image := b.images.image()
 	at, elsewhere := ledElsewhere(image, b.opt.NodeID, q.Topic, q.Partition)
 	if !elsewhere {
 		at = b.opt.NodeID
