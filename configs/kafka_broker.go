@@ -233,7 +233,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"num.", noThreads},
 	{"offsets.", ownOffsets},
 	{"principal.builder.class", noClasses},
-	{"producer.id.expiration.ms", "producers expire after a day; while 100,000 are remembered, counted for each partition that they write to, new ones are refused"},
+	{"producer.id.expiration.ms", "producers expire after a day; while 100,000 are remembered, or 50,000 of one topic, counted for each partition that they write to, new ones are refused"},
 	{"producer.purgatory.", noPurgatory},
 	{"queued.max.requests", "network.request_memory bounds them by bytes"},
 	{"quota.window.", quotaWindow},

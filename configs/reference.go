@@ -91,7 +91,7 @@ key:
 | batches that inline modules change | 192 MiB, or one that takes more |
 | instances of modules | ` + "`memory_bytes`" + ` by ` + "`instances`" + ` of each module ([etl.md](etl.md)) |
 | fetch sessions | 10,000, of 1,048,576 partitions, each about 400 bytes |
-| producers that partitions remember | 100,000 of new ones, and no more than as many again that those who lead partitions followed here have, each up to 300 bytes |
+| producers that partitions remember | 100,000 of new ones, of one topic 50,000, and no more than as many again that those who lead partitions followed here have, each up to 300 bytes |
 | answers that are not large | 16 KiB for each connection |
 
 Metadata grows with the partitions that there are, and what the HTTP interface answers is

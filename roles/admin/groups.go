@@ -13,6 +13,7 @@ import (
 
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/security/acl"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Groups is what the API asks of the coordinators of consumer groups. Errors about
@@ -170,6 +171,9 @@ func (a groupsAPI) reset(ctx context.Context, in *resetInput) (*resetOutput, err
 		}
 		for _, p := range plan.Partitions {
 			if refused := readsTopic.missing(who, p.Topic); refused != nil {
+				if !guard.Check("admin.reset-names", who.may(acl.Describe, acl.Topic, p.Topic)) {
+					refused = fmt.Errorf("TOPIC_AUTHORIZATION_FAILED: the group has committed offsets of a topic that %s may not describe: name the topics that are meant", who.principal)
+				}
 				return nil, forbidden(refused)
 			}
 		}

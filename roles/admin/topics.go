@@ -17,6 +17,7 @@ import (
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // PartitionState is what the leader of a partition holds.
@@ -233,6 +234,10 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 	out, err := a.describe(ctx, &topicName{in.Name})
 	if err == nil && in.Body.DryRun {
 		out.Body.Configs = changed(out.Body.Configs, in.Body)
+	}
+	// Who may alter configurations may see them, and need not know more of the topic.
+	if err == nil && !guard.Check("admin.altered-topic", subjectOf(ctx).may(acl.Describe, acl.Topic, in.Name)) {
+		out.Body = Topic{Name: in.Name, Configs: out.Body.Configs}
 	}
 	return out, err
 }

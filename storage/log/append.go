@@ -138,12 +138,12 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 		return result, false, fmt.Errorf("%d bytes of %s would not be in the bucket, at most %d may: %w", held, l.id, l.store.unuploaded, ErrUploadLag)
 	}
 	fresh := sequenced && !l.counted(b.ProducerID())
-	if fresh && !l.store.countProducer() {
+	if fresh && !l.countProducer() {
 		return result, false, ErrTooManyProducers
 	}
 	if err := l.appendBatch(now, b, o, done); err != nil {
 		if fresh {
-			l.store.uncountProducers(1)
+			l.uncountProducers(1)
 		}
 		return result, false, err
 	}

@@ -218,7 +218,7 @@ func TestForgottenProducerMayBeginAnywhere(t *testing.T) {
 
 func TestProducersAreBounded(t *testing.T) {
 	o := small(disk.NewMem(disk.MemOptions{}))
-	o.MaxProducers = 2
+	o.MaxProducers, o.MaxTopicProducers = 2, 100
 	s := open(t, o)
 	l, other := lead(t, s, partition(topicA, 0), 1), lead(t, s, partition(topicA, 1), 1)
 	appendAll(t, l, from(t, 1, 0, 0, "a"))

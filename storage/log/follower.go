@@ -270,7 +270,7 @@ func (l *Log) appendOneReplicated(b batch.Batch, done Replicated, millis int64) 
 		remembers = isMarker // others say nothing of producers
 	}
 	fresh := remembers && !l.counted(b.ProducerID())
-	if fresh && !l.store.countReplicated() {
+	if fresh && !l.countReplicated() {
 		if !isMarker {
 			return ErrTooManyProducers
 		}
@@ -280,7 +280,7 @@ func (l *Log) appendOneReplicated(b batch.Batch, done Replicated, millis int64) 
 	p.base, p.last, p.replicated, p.leaderOnly = b.BaseOffset(), b.LastOffset(), done, true // it waits for no others
 	if err := l.place(b, p, millis); err != nil {
 		if fresh {
-			l.store.uncountProducers(1)
+			l.uncountProducers(1)
 		}
 		return err
 	}
@@ -298,10 +298,10 @@ func (l *Log) appendOneReplicated(b batch.Batch, done Replicated, millis int64) 
 
 // countReplicated counts one more producer of a leader. It has kept to its own bound; of
 // several leaders together there may be more.
-func (s *Store) countReplicated() bool {
-	n := s.producers.Add(1)
-	if !guard.Check("log.max-replicated-producers", n <= 2*int64(s.o.MaxProducers)) {
-		s.producers.Add(-1)
+func (l *Log) countReplicated() bool {
+	n := l.addProducers(1)
+	if !guard.Check("log.max-replicated-producers", n <= 2*int64(l.store.o.MaxProducers)) {
+		l.uncountProducers(1)
 		return false
 	}
 	return true

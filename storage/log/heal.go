@@ -132,12 +132,12 @@ func (l *Log) heal(why error, logStart storage.Offset, r *replayed, millis int64
 	l.replica.highWatermark = at
 	l.epochs, l.asOf = r.state.epochs, 0
 	r.remember(l, millis)
-	l.store.takeProducers(l.producers)
+	l.takeProducers(l.producers)
 	healed := l.state(at)
 	healed.heals = true
 	freed := &release{log: l}
 	if err := l.writeAs(healed, freed); err != nil {
-		l.store.uncountProducers(len(l.producers))
+		l.uncountProducers(len(l.producers))
 		l.producers = nil
 		l.noteTransactions(func(t *transactions) { *t = transactions{} })
 		return err

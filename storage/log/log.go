@@ -19,6 +19,8 @@ type Log struct {
 	store  *Store
 	id     storage.PartitionID
 	config atomic.Pointer[Config]
+	// ofTopic is how many producers the logs of its topic remember.
+	ofTopic *atomic.Int64
 
 	nextListed *Log // guarded by Store.backlogs.mu, or by mu while the log is not listed
 
@@ -257,7 +259,7 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	}
 	l.epochs = l.epochs.truncate(offset)
 	known := max(offset, l.asOf) // what a state says of more than the log has stays true
-	l.store.uncountProducers(l.producers.truncate(known))
+	l.uncountProducers(l.producers.truncate(known))
 	l.noteTransactions(func(t *transactions) { t.truncate(known) })
 	if len(l.producers) == 0 && l.transactions.none() {
 		l.asOf = min(l.asOf, offset) // nor has it, if it says nothing

@@ -91,10 +91,10 @@ func (l *Log) appendMarker(ctx context.Context, now time.Time, m Marker, o Marke
 	// There are as many producers as there may be: the marker of one that is not
 	// known here ends nothing, and is not remembered, lest the transaction hangs.
 	counted := l.counted(m.ProducerID)
-	remembered := counted || l.store.countProducer()
+	remembered := counted || l.countProducer()
 	if err := l.appendBatch(now, b, appended, done); err != nil {
 		if remembered && !counted {
-			l.store.uncountProducers(1)
+			l.uncountProducers(1)
 		}
 		return result, false, err
 	}

@@ -40,6 +40,9 @@ type Options struct {
 	IndexMemory    int64         // bytes for where batches lie; beyond it nothing is admitted. 0: 256 MiB
 	ProducerExpiry time.Duration // an idempotent producer is forgotten so long after its last batch. 0: 24 h
 	MaxProducers   int           // remembered by all logs, one for each log it writes to; beyond it new ones are refused. 0: 100,000
+	// MaxTopicProducers of them may be of the logs of one topic, so that who writes to one keeps
+	// nobody from the others. 0: MaxProducers, or half of its default.
+	MaxTopicProducers int
 
 	// Tiered says that what is committed is uploaded: see [Log.SetUploaded].
 	Tiered bool
@@ -77,6 +80,12 @@ func (o *Options) fill() error {
 	}
 	if o.MaxProducers == 0 {
 		o.MaxProducers = defaultMaxProducers
+		if o.MaxTopicProducers == 0 {
+			o.MaxTopicProducers = defaultMaxProducers / 2
+		}
+	}
+	if o.MaxTopicProducers == 0 {
+		o.MaxTopicProducers = o.MaxProducers
 	}
 	if o.MaxUnuploadedShare == 0 {
 		o.MaxUnuploadedShare = defaultUnuploadedShare
@@ -84,7 +93,7 @@ func (o *Options) fill() error {
 	if o.MaxUnuploadedShare < 0 || o.MaxUnuploadedShare > 1 {
 		return fmt.Errorf("open the store in %q: a partition may hold %v of the WAL: want more than 0, at most 1", o.Dir, o.MaxUnuploadedShare)
 	}
-	if o.IndexMemory < 0 || o.ProducerExpiry < 0 || o.MaxProducers < 0 {
+	if o.IndexMemory < 0 || o.ProducerExpiry < 0 || o.MaxProducers < 0 || o.MaxTopicProducers < 0 {
 		return fmt.Errorf("open the store in %q: index memory %d, producer expiry %s, %d producers: want none below 0",
 			o.Dir, o.IndexMemory, o.ProducerExpiry, o.MaxProducers)
 	}

@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -303,5 +304,39 @@ func TestSkippedPartLeavesNobodyKnown(t *testing.T) {
 				t.Fatalf("%d bytes of index are counted", got)
 			}
 		})
+	}
+}
+
+// TestProducersOfATopicLeaveRoom: who may write to one topic does not use up what is there for
+// all, and what the logs of a topic forget is there for it again.
+func TestProducersOfATopicLeaveRoom(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.MaxProducers, o.MaxTopicProducers = 4, 2
+	s := open(t, o)
+	of := func(topic storage.TopicID, index int32) *Log { return lead(t, s, partition(topic, index), 1) }
+	l, beside, other := of(topicA, 0), of(topicA, 1), of(storage.TopicID{9}, 0)
+	full := func(what string) {
+		t.Helper()
+		wantErr(t, send(t, l, from(t, 3, 0, 0, "a"), anyEpoch).wait(t).Err, ErrTooManyProducers)
+		if _, _, err := beside.BeginVerification(4, 0, 0); !errors.Is(err, ErrTooManyProducers) {
+			t.Errorf("%s: a transaction of another: %v", what, err)
+		}
+	}
+	appendAll(t, l, from(t, 1, 0, 0, "a"))
+	appendAll(t, beside, from(t, 2, 0, 0, "a"))
+	full("with two")
+	appendAll(t, l, from(t, 1, 0, 1, "b"))
+	appendAll(t, other, from(t, 3, 0, 0, "a"), from(t, 4, 0, 0, "a"))
+	full("with two, after what failed")
+	s.expire(time.Now().Add(time.Hour).UnixMilli())
+	appendAll(t, l, from(t, 5, 0, 0, "a"), from(t, 6, 0, 0, "a"))
+	full("with two others")
+	if err := s.DropPartition(l.ID()); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, beside, from(t, 7, 0, 0, "a"), from(t, 8, 0, 0, "a"))
+	wantErr(t, send(t, beside, from(t, 9, 0, 0, "a"), anyEpoch).wait(t).Err, ErrTooManyProducers)
+	if got := s.Stats().Producers; got != 2 {
+		t.Errorf("%d producers are counted", got)
 	}
 }

@@ -251,7 +251,7 @@ func (s *Store) recover(now time.Time) {
 			s.o.Log.Error("a partition is corrupt and will not be served", "partition", id, "error", err)
 		}
 		s.indexBytes.Add(l.index.bytes)
-		s.producers.Add(int64(len(l.producers)))
+		l.addProducers(len(l.producers))
 		s.logs[id] = l
 		delete(rec.partitions, id)
 	}

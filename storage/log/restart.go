@@ -135,9 +135,9 @@ func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epo
 	l.replica.begins(at)
 	l.replica.highWatermark, l.replica.told = at, storage.NoOffset
 	l.epochs, l.asOf, l.asOfEpoch = s.epochs.trim(l.logStart).truncate(at), s.asOf, leaderEpoch
-	l.store.uncountProducers(len(l.producers))
+	l.uncountProducers(len(l.producers))
 	l.producers = s.producers
-	l.store.takeProducers(l.producers)
+	l.takeProducers(l.producers)
 	l.producers.hear(l.store.o.Now().UnixMilli()) // when they were, others say by their own clocks
 	l.noteTransactions(func(t *transactions) { t.restore(s) })
 	if err := l.writeState(&release{log: l}); err != nil {
@@ -149,9 +149,8 @@ func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epo
 
 // takeProducers counts producers that a leader knew. Of more than there may be, those
 // silent for longest are forgotten, unless they have a transaction open.
-func (s *Store) takeProducers(of producers) {
-	n := int64(len(of))
-	excess := s.producers.Add(n) - 2*int64(s.o.MaxProducers)
+func (l *Log) takeProducers(of producers) {
+	excess := l.addProducers(len(of)) - 2*int64(l.store.o.MaxProducers)
 	if excess <= 0 {
 		return
 	}
@@ -166,7 +165,7 @@ func (s *Store) takeProducers(of producers) {
 	for _, id := range gone {
 		delete(of, id)
 	}
-	s.uncountProducers(len(gone))
+	l.uncountProducers(len(gone))
 }
 
 // forgetProducers has a log that is about to be led, and ends before what its producers
@@ -199,6 +198,6 @@ func (l *Log) knowNone(write func() error) error {
 		return err
 	}
 	l.store.indexBytes.Add(-decided.bytes())
-	l.store.uncountProducers(len(known))
+	l.uncountProducers(len(known))
 	return nil
 }

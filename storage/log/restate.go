@@ -137,8 +137,8 @@ func (s *Store) forgetExcess() {
 	gone := all[:min(excess, len(all))]
 	for _, x := range gone {
 		delete(x.log.producers, x.id)
+		x.log.uncountProducers(1)
 	}
-	s.uncountProducers(len(gone))
 }
 
 // lastOf is where the last batch or marker of a producer lies, if the WAL has it.

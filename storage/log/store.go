@@ -28,8 +28,10 @@ type Store struct {
 	ready    chan struct{}
 	recovery *recovery // Open alone
 
-	mu   sync.RWMutex // guards logs
+	mu   sync.RWMutex // guards logs and ofTopics
 	logs map[storage.PartitionID]*Log
+	// ofTopics are the producers that the logs of a topic remember together.
+	ofTopics map[storage.TopicID]*atomic.Int64
 
 	backlogs   backlogs
 	unuploaded int64 // what one partition may hold of the WAL that the bucket has not
@@ -51,7 +53,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, config: &Config{MinInSync: 1}, ready: make(chan struct{}), recovery: newRecovery(),
-		logs: map[storage.PartitionID]*Log{},
+		logs: map[storage.PartitionID]*Log{}, ofTopics: map[storage.TopicID]*atomic.Int64{},
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	wo := o.WAL
@@ -176,10 +178,14 @@ func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
 	return l, nil
 }
 
+// newLog makes a log that nobody knows of. s.mu is held, or the store is being opened.
 func (s *Store) newLog(id storage.PartitionID) *Log {
 	l := &Log{store: s, id: id, epoch: storage.NoEpoch, followed: storage.NoEpoch, stateEpoch: storage.NoEpoch, newest: storage.NoEpoch, asOfEpoch: storage.NoEpoch, believed: storage.NoEpoch, parted: storage.NoEpoch, told: nothingTold, replica: newReplica()}
-
 	l.config.Store(s.config)
+	if l.ofTopic = s.ofTopics[id.Topic]; l.ofTopic == nil {
+		l.ofTopic = new(atomic.Int64)
+		s.ofTopics[id.Topic] = l.ofTopic
+	}
 	return l
 }
 
@@ -241,9 +247,12 @@ func (s *Store) dropLogs(which storage.PartitionID) (dropped []*Log, err error) 
 		}
 		l.discount(l.end)
 		s.indexBytes.Add(-l.index.bytes - l.transactions.bytes())
-		s.uncountProducers(len(l.producers))
+		l.uncountProducers(len(l.producers))
 		l.endVerifications(math.MaxInt64)
 		l.index, l.producers, l.transactions = index{}, nil, transactions{}
+	}
+	if which.Index < 0 {
+		delete(s.ofTopics, which.Topic)
 	}
 	return dropped, nil
 }
@@ -346,17 +355,24 @@ func (s *Store) ForgetCut() error { return s.wal.ForgetCut() }
 // Flush returns when all that was appended before is on disk.
 func (s *Store) Flush(ctx context.Context) error { return s.wal.Flush(ctx) }
 
-// countProducer counts one more producer, unless there are as many as may be.
-func (s *Store) countProducer() bool {
-	n := s.producers.Add(1)
-	if !guard.Check("log.max-producers", n <= int64(s.o.MaxProducers)) {
-		s.producers.Add(-1)
+// countProducer counts one more producer, unless there are as many as may be, of all topics or
+// of the log's.
+func (l *Log) countProducer() bool {
+	n, o := l.addProducers(1), &l.store.o
+	if !guard.Check("log.max-producers", n <= int64(o.MaxProducers)) || !guard.Check("log.topic-producers", l.ofTopic.Load() <= int64(o.MaxTopicProducers)) {
+		l.uncountProducers(1)
 		return false
 	}
 	return true
 }
 
-func (s *Store) uncountProducers(n int) { s.producers.Add(-int64(n)) }
+// addProducers counts n more, and returns how many all logs have.
+func (l *Log) addProducers(n int) (all int64) {
+	l.ofTopic.Add(int64(n))
+	return l.store.producers.Add(int64(n))
+}
+
+func (l *Log) uncountProducers(n int) { l.addProducers(-n) }
 
 // expire forgets the producers that were last heard of before millis.
 func (s *Store) expire(millis int64) {
@@ -368,7 +384,7 @@ func (s *Store) expire(millis int64) {
 		l.mu.Lock()
 		l.endVerifications(verifying)
 		if len(l.producers) > 0 {
-			s.uncountProducers(l.producers.expire(millis, l.replica.highWatermark))
+			l.uncountProducers(l.producers.expire(millis, l.replica.highWatermark))
 		}
 		l.mu.Unlock()
 	}

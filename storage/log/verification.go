@@ -57,7 +57,7 @@ func (l *Log) BeginVerification(producerID int64, epoch int16, baseSequence int3
 	v := l.verifying[producerID]
 	if v == nil {
 		known := l.producers[producerID] != nil
-		if !known && !l.store.countProducer() {
+		if !known && !l.countProducer() {
 			return Guard{}, false, ErrTooManyProducers
 		}
 		if l.verifying == nil {
@@ -144,7 +144,7 @@ func (l *Log) endVerification(producerID int64, by *Marker) {
 // dropVerification forgets one that there is. l.mu is held.
 func (l *Log) dropVerification(producerID int64) {
 	if l.verifying[producerID].counted {
-		l.store.uncountProducers(1)
+		l.uncountProducers(1)
 	}
 	delete(l.verifying, producerID)
 }

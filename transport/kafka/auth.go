@@ -25,12 +25,16 @@ type session struct {
 
 // Authenticate notes who the client has proved to be; larger frames are read from now
 // on, and all is served.
-func (c *Conn) Authenticate(principal string) { c.session.Store(&session{principal: principal}) }
+func (c *Conn) Authenticate(principal string) {
+	c.session.Store(&session{principal: principal})
+	c.known()
+}
 
 // AuthenticateUntil is Authenticate until a time, behind which nothing is served but
 // another authentication (KIP-368).
 func (c *Conn) AuthenticateUntil(principal string, ends time.Time) {
 	c.session.Store(&session{principal, ends})
+	c.known()
 }
 
 // authenticated reports whether the client may send frames of full size.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,4 +244,45 @@ func TestStrangersWaitForFewAnswers(t *testing.T) {
 		}
 		closeServer(t, s)
 	})
+}
+
+// TestStrangersGiveWay has all places taken, by one that has said who it is and two that have
+// not: who comes is let in, and the stranger who came first has to go. Where all are known, who
+// comes has to.
+func TestStrangersGiveWay(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			seen := newCounts()
+			d := newDoor(func(r *kafka.Request) {
+				r.Conn.Authenticate("User:alice")
+				respond(r)
+			})
+			s := kafka.New(kafka.Options{Handler: d, RequireAuth: asked, Metrics: seen, Limits: kafka.Limits{MaxConns: 3}})
+			identify := func(c net.Conn) {
+				go func() { _, _ = c.Write(frame(36, 0, 1, nil)) }()
+				if got, _ := readAnswer(t, c); got != 1 {
+					t.Errorf("answer to %d", got)
+				}
+			}
+			knock := func() net.Conn {
+				c := pipe(s, kafka.Info{})
+				synctest.Wait()
+				return c
+			}
+			known := knock()
+			identify(known)
+			first, second, third := knock(), knock(), knock()
+			if !ended(t, first) || seen.refused["max_connections"] != 1 {
+				t.Errorf("who came first, and is silent, stays: %v", seen.refused)
+			}
+			for _, c := range []net.Conn{known, second, third} {
+				identify(c)
+			}
+			if late := knock(); !ended(t, late) || seen.refused["max_connections"] != 2 {
+				t.Errorf("one more than there may be: %v", seen.refused)
+			}
+			identify(known)
+			closeServer(t, s)
+		})
+	}
 }

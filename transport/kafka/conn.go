@@ -47,6 +47,9 @@ type Info struct {
 	// Gone is closed when the peer takes no more answers; nil: only a write
 	// tells.
 	Gone <-chan struct{}
+	// Known is called once something is known of the client: who it is, or where nobody is
+	// asked, that it has a request. It may be called again, and must not block. Nil: nobody asks.
+	Known func()
 }
 
 // Conn is one ordered stream of requests.

@@ -23,6 +23,8 @@
 // read from, and cut when it takes nothing for too long, or little while memory is
 // short. One that is muted ([Conn.Mute]) is not read from before its time. What is
 // malformed ends its connection, with one log line and a count by reason, and no other.
+// Where there are as many connections as there may be, one of which nothing is known gives
+// way to another (strangers.go).
 // A request costs no allocation here. Whom a certificate names is asked after the handshake
 // (Options.Identify), and a connection ends with its certificate ([Client]).
 //

@@ -439,7 +439,7 @@ func TestConnectionsAreCountedInAllAndByAddress(t *testing.T) {
 		s := kafka.New(kafka.Options{Handler: newBroker(), Metrics: seen, Limits: kafka.Limits{MaxConns: 5, PerIP: 2}})
 		dial := func(ip string) net.Conn {
 			client, server := net.Pipe()
-			go s.ServeConn(addressed{server, &net.TCPAddr{IP: net.ParseIP(ip)}}, kafka.Info{Transport: "tcp"})
+			go s.ServeConn(addressed{server, &net.TCPAddr{IP: net.ParseIP(ip)}}, kafka.Info{Transport: "tcp", Principal: "User:alice"})
 			synctest.Wait()
 			return client
 		}

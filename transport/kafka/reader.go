@@ -199,6 +199,9 @@ func (in *reader) request(frame []byte) (*Request, error) {
 			return nil, err
 		}
 	}
+	if !in.started && in.c.authenticated() {
+		in.c.known()
+	}
 	in.started = true
 	h, body, err := parseHeader(frame)
 	if err != nil {

@@ -127,6 +127,7 @@ type Server struct {
 	conns     map[*Conn]bool
 	open      int                      // connections, from before their handshake
 	slots     map[string]int           // the same by address
+	strangers strangers                // of them, those of which nothing is known
 	early     map[net.Conn]*time.Timer // connections that are held, and what ends them
 	closed    bool
 }
@@ -156,7 +157,7 @@ func New(o Options) *Server {
 		preAuth:  newPreAuthMemory(o.Limits.PreAuthMemory),
 		expanded: newMemory(o.Limits.TotalMemory), parked: newMemory(o.Limits.TotalMemory), answers: budget{limit: o.Limits.TotalUnsent},
 		ctx: ctx, cancel: cancel,
-		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{}, early: map[net.Conn]*time.Timer{},
+		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{}, strangers: newStrangers(), early: map[net.Conn]*time.Timer{},
 	}
 	s.idleTimeout.Store(int64(o.Limits.IdleTimeout))
 	s.timer, s.timed = o.Metrics.(AnswerTimer)
@@ -208,7 +209,7 @@ func (s *Server) ServeListener(l net.Listener, name string) error {
 
 // accepted completes the handshake of a connection and serves it.
 func (s *Server) accepted(conn net.Conn, ip, name string) {
-	defer s.leave(ip)
+	defer s.leave(conn, ip)
 	info := Info{Listener: name, Transport: "tcp"}
 	if secure, ok := conn.(*tls.Conn); ok {
 		info.Transport = "tls"
@@ -245,7 +246,7 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 // ServeConn serves one connection until it ends, and closes it.
 func (s *Server) ServeConn(conn net.Conn, info Info) {
 	if ip, ok := s.enter(conn, !info.Internal); ok {
-		defer s.leave(ip)
+		defer s.leave(conn, ip)
 		s.serve(conn, info)
 	}
 }
@@ -308,21 +309,30 @@ func (s *Server) SetLimits(maxConns, perIP int, idle time.Duration) {
 // bounded. It counts before any handshake: those cost more than what follows.
 func (s *Server) enter(conn net.Conn, bounded bool) (ip string, ok bool) {
 	ip = AddressOf(conn.RemoteAddr())
-	refused := ""
+	refused, gone := "", net.Conn(nil)
 	s.mu.Lock()
 	switch {
 	case s.closed || s.draining.Load():
 		refused = "closing"
-	case bounded && !guard.Check("kafka.max-connections", s.open < s.limits.MaxConns):
-		refused = "max_connections"
 	case bounded && !guard.Check("kafka.max-connections-per-ip", s.slots[ip] < s.limits.PerIP):
 		refused = "max_connections_per_ip"
-	default:
+	case bounded:
+		if gone, ok = s.place(); !ok {
+			refused = "max_connections"
+		}
+	}
+	if refused == "" {
 		s.open++
 		s.slots[ip]++
 		s.wait.Add(1)
 	}
+	if refused == "" && bounded {
+		s.strangers.add(conn)
+	}
 	s.mu.Unlock()
+	if gone != nil {
+		s.giveWay(gone)
+	}
 	if refused == "" {
 		return ip, true
 	}
@@ -332,8 +342,9 @@ func (s *Server) enter(conn net.Conn, bounded bool) (ip string, ok bool) {
 	return ip, false
 }
 
-func (s *Server) leave(ip string) {
+func (s *Server) leave(conn net.Conn, ip string) {
 	s.mu.Lock()
+	s.strangers.remove(conn)
 	s.open--
 	if s.slots[ip]--; s.slots[ip] == 0 {
 		delete(s.slots, ip)

@@ -22,6 +22,11 @@
 // budget for all connections lasts. When many handshakes are under way, clients
 // must first prove their address (Retry).
 //
+// A connection is a stranger's until one of its streams is known (kafka.Info.Known). Strangers
+// have half a minute, and send little, one and all together (strangers.go); where
+// there is no place for another connection, the one that came first gives way.
+//
 // A [Listener] has one goroutine that accepts connections, one per connection
-// that accepts streams, and those of the streams; Close ends and awaits them.
+// that accepts streams, those of the streams, and while there are strangers one that watches
+// them; Close ends and awaits them.
 package quic

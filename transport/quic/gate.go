@@ -28,6 +28,7 @@ type gate struct {
 	opening         int                   // handshakes under way; guarded by mu
 	windows         map[*quic.Conn]uint64 // bytes that grow has granted; guarded by mu
 	granted         int64                 // the windows' sum, first ones too; guarded by mu
+	strangers       strangers             // guarded by mu
 
 	count   func(reason string)   // of connections that are turned away
 	refused func(net.Addr, error) // is told of handshakes that failed; nil: nobody is
@@ -43,7 +44,7 @@ func newGate(maxConns, perIP int, windowMemory int64, count func(string), log *s
 	return &gate{
 		count: count, log: log,
 		maxConns: maxConns, perIP: perIP, windowMemory: windowMemory,
-		entered: map[string]int{}, windows: map[*quic.Conn]uint64{},
+		entered: map[string]int{}, windows: map[*quic.Conn]uint64{}, strangers: newStrangers(),
 	}
 }
 
@@ -103,11 +104,12 @@ func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Cont
 	return ctx, nil
 }
 
-// admit counts a connection of an address, unless it is one too many.
+// admit counts a connection of an address, unless it is one too many. Where all places are taken,
+// or all memory, a stranger gives way.
 func (g *gate) admit(ip string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	fits := g.total < g.maxConns && g.entered[ip] < g.perIP && g.granted+firstConnWindow <= g.windowMemory
+	fits := g.entered[ip] < g.perIP && (g.total < g.maxConns && g.granted+firstConnWindow <= g.windowMemory || g.giveWay())
 	if !guard.Check("quic.max-connections", fits) {
 		return false
 	}
@@ -177,6 +179,7 @@ func (g *gate) crowded() bool {
 func (g *gate) accepted(conn *quic.Conn) {
 	g.mu.Lock()
 	g.windows[conn] = 0
+	g.strangers.add(conn)
 	g.mu.Unlock()
 	v := visitOf(conn)
 	v.conn.Store(conn)
@@ -213,4 +216,5 @@ func (g *gate) ended(conn *quic.Conn) {
 	defer g.mu.Unlock()
 	g.granted -= int64(g.windows[conn])
 	delete(g.windows, conn)
+	g.strangers.remove(conn)
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -121,5 +122,37 @@ func TestLimitsOfTheGateChange(t *testing.T) {
 	g.set(2, 2)
 	if !g.admit("a") || g.admit("b") {
 		t.Error("two in all may come, and both from one address")
+	}
+}
+
+// TestWhichStrangersEnd judges strangers by when they came and what they have sent.
+func TestWhichStrangersEnd(t *testing.T) {
+	now := time.Now()
+	conns := make([]*quic.Conn, 100)
+	for i := range conns {
+		conns[i] = new(quic.Conn)
+	}
+	came := func(ago time.Duration, bytes uint64, conns ...*quic.Conn) (all []stranger) {
+		for _, c := range conns {
+			all = append(all, stranger{c, now.Add(-ago), func() uint64 { return bytes }})
+		}
+		return all
+	}
+	for name, is := range map[string]struct {
+		all  []stranger
+		want []*quic.Conn
+	}{
+		"who has little time left":         {came(strangerTime-1, 100, conns[:9]...), nil},
+		"who has none":                     {append(came(strangerTime, 100, conns[0]), came(1, 100, conns[1])...), conns[:1]},
+		"who sends as much as one may":     {came(1, strangerBytes, conns[0]), nil},
+		"who sends more":                   {append(came(1, strangerBytes+1, conns[0]), came(1, 100, conns[1])...), conns[:1]},
+		"many, who send what they need":    {came(1, strangerNeeds, conns...), nil},
+		"all together, of whom most sends": {append(came(1, strangersBytes/90+strangerNeeds, conns[1:91]...), came(1, strangerBytes, conns[0])...), conns[:1]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := tooMuch(is.all, now); !slices.Equal(got, is.want) {
+				t.Errorf("%d end, want %d", len(got), len(is.want))
+			}
+		})
 	}
 }

@@ -271,9 +271,10 @@ func TestListenersShareLimits(t *testing.T) {
 
 // TestConnectionsFitTheirMemory has room for the first windows of two.
 func TestConnectionsFitTheirMemory(t *testing.T) {
-	r := newRig(t, newHeld(), quic.Options{WindowMemory: 1 << 20})
-	r.mustDial(t)
-	r.mustDial(t)
+	h := newHeld()
+	r := newRig(t, h, quic.Options{WindowMemory: 1 << 20})
+	known(t, h, r.mustDial(t))
+	known(t, h, r.mustDial(t))
 	var refused *quicgo.TransportError
 	if _, err := r.dial(t.Context()); !errors.As(err, &refused) || refused.ErrorCode != quicgo.ConnectionRefused {
 		t.Fatalf("a third connection: %v", err)

@@ -180,10 +180,14 @@ func (l *Listener) accept() {
 func (l *Listener) serve(conn *quic.Conn) {
 	l.gate.accepted(conn)
 	defer l.gate.ended(conn)
+	if l.gate.watches() {
+		l.wait.Go(func() { l.gate.watch(l.ctx) })
+	}
 	info := kafka.Info{
 		Listener: l.o.Name, Transport: "quic",
 		Early:   func() bool { return !handshaken(conn) },
 		Confirm: func(ctx context.Context) error { return confirm(ctx, conn) },
+		Known:   func() { l.gate.known(conn) },
 	}
 	known := l.o.Identify == nil
 	for {
