@@ -49,7 +49,7 @@ func debugBundle(env client.Env, cloud Cloud) *cobra.Command {
 			"processor and waits, and adds what `rustmq doctor` says of this machine, versions, and with --data-dir the metadata log without what is in its commands.\n" +
 			"No records are in it. Secrets are taken out (passwords, tokens, private keys); names of topics, groups, users and hosts are not: look into it before you give it away.\n" +
 			"manifest.json in it lists what could not be had, and why. Nothing is changed.\n\n" +
-			"The process of --url or the context is asked, or each that --node names, by the same credentials; profiles and logs want alter on the cluster.",
+			"The process of --url or the context is asked, or each that --process names, by the same credentials; profiles and logs want alter on the cluster.",
 		Example: "  rustmq debug bundle\n  rustmq debug bundle --process http://10.0.0.1:9642 --process http://10.0.0.2:9642 --data-dir /var/lib/rustmq --config /etc/rustmq/rustmq.toml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -153,7 +153,7 @@ func (b *bundleCommand) say(name string, m bundle.Manifest) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no server said anything: what is in %s is of this machine alone; see --url and --node, and the credentials", name)
+	return fmt.Errorf("no server said anything: what is in %s is of this machine alone; see --url and --process, and the credentials", name)
 }
 
 // progress shows on a terminal what is under way; "" wipes it.

@@ -178,7 +178,7 @@ func TestGroupsAreFoundFromEveryBroker(t *testing.T) {
 				t.Errorf("broker %d: %s is %v (%t), want 7", at, key, is, ok)
 			}
 		}
-		if left := got["left_out not_led"]; left != 0 {
+		if left := got["left_out_partitions not_led"]; left != 0 {
 			t.Errorf("broker %d leaves %v out", at, left)
 		}
 	}

@@ -81,14 +81,14 @@ func TestLagIsExportedOfEmptyGroups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantLags(t, n.lags(), map[string]float64{"left_out limit": 0, "left_out name": 0, "left_out not_led": 0})
+	wantLags(t, n.lags(), map[string]float64{"left_out_partitions limit": 0, "left_out_partitions name": 0, "left_out_partitions not_led": 0})
 
 	commitTo(t, adm, "g", kadm.Offset{Topic: "t", At: 1}, kadm.Offset{Topic: "t", Partition: 1, At: 0})
 	commitTo(t, adm, "beyond", kadm.Offset{Topic: "t", At: 9})
 	want := map[string]float64{
 		"records g 0 t": 3, "seconds g 0 t": 50, "records g 1 t": 0, "seconds g 1 t": 0,
 		"records beyond 0 t": 0, "seconds beyond 0 t": 0,
-		"left_out limit": 0, "left_out name": 0, "left_out not_led": 0,
+		"left_out_partitions limit": 0, "left_out_partitions name": 0, "left_out_partitions not_led": 0,
 	}
 	wantLags(t, n.lags(), want)
 
@@ -109,7 +109,7 @@ func TestLagIsExportedOfEmptyGroups(t *testing.T) {
 
 	// A name that no label can have spoils nothing.
 	commitTo(t, adm, "\xff", kadm.Offset{Topic: "t", At: 1})
-	want["left_out name"] = 1
+	want["left_out_partitions name"] = 1
 	wantLags(t, n.lags(), want)
 
 	for i := range 3 {
@@ -122,7 +122,7 @@ func TestLagIsExportedOfEmptyGroups(t *testing.T) {
 			exported++
 		}
 	}
-	if all := float64(exported) + got["left_out limit"] + got["left_out name"]; got["left_out limit"] != 3 || all != 7 {
+	if all := float64(exported) + got["left_out_partitions limit"] + got["left_out_partitions name"]; got["left_out_partitions limit"] != 3 || all != 7 {
 		t.Errorf("%d of 7 exported: %v", exported, got)
 	}
 }

@@ -119,7 +119,7 @@ func TestLagOfATopicIsThatOfItsPartitions(t *testing.T) {
 		commitTo(t, adm, "g", kadm.Offset{Topic: "t", At: 1}, kadm.Offset{Topic: "t", Partition: 1, At: 0})
 		key := func(name string) string { return name + " g  " + topic } // labels in order of their names: group, partition, topic
 		wantLags(t, n.lags(), map[string]float64{
-			key("records"): 3, key("seconds"): 50, "left_out limit": 0, "left_out name": 0, "left_out not_led": 0,
+			key("records"): 3, key("seconds"): 50, "left_out_partitions limit": 0, "left_out_partitions name": 0, "left_out_partitions not_led": 0,
 		})
 	}
 }
