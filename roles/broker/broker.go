@@ -95,7 +95,7 @@ type Broker struct {
 	unsubscribe func()
 	stopBeats   context.CancelFunc // of Leave; heartbeats end with ctx too
 	beatsEnded  chan struct{}      // closed when they have
-	left        atomic.Bool        // it is out of service by its own wish
+	left        atomic.Bool        // it is out of service by its own wish, or has tried in vain
 	caughtUp    atomic.Bool        // all of its replicas have been in sync since it began
 	done        sync.WaitGroup     // goroutines of the broker
 	requests    sync.WaitGroup     // goroutines of requests
