@@ -44,7 +44,7 @@ func (r loadResult) cpuPerRecord() float64 { return (r.ServerCPU + r.ClientCPU) 
 
 // shape is what a load writes or reads; both sides of a pair get the same.
 type shape struct {
-	broker, ca, transport, topic string
+	broker, ca, transport, topic string // transport "" is tcp
 	records, size, partitions    int
 	connections                  int
 	replicas                     int // of the topic that is made
@@ -131,7 +131,7 @@ func (s shape) client(opts ...kgo.Opt) (*kgo.Client, error) {
 			return nil, err
 		}
 		opts = append(opts, kgo.DialTLSConfig(cfg))
-	case "tcp", sdkClient: // that of the SDK is for the load alone, not for its topic
+	case "", "tcp", sdkClient: // that of the SDK is for the load alone, not for its topic
 	default:
 		dialer, err := s.sdkDialer()
 		if err != nil {
