@@ -957,7 +957,7 @@ export interface LagHistory {
   /** between two looks */
   every_seconds: number;
   group: string;
-  /** in order of time, as the process that answers has seen since it began; where it could not look there is none */
+  /** in order of time, as the process that answers has seen since it began; where it could not look there is none, nor while nobody had asked it for groups for an hour */
   points: LagPoint[] | null;
 }
 
@@ -1092,6 +1092,8 @@ export interface NodeFigures {
   /** of the disk of its data directory; disk_total_bytes 0: it is not known */
   disk_free_bytes: number;
   disk_total_bytes: number;
+  /** URL of its metrics, health and API, as it is dialled from elsewhere; on a loopback address it is reached from its own machine alone */
+  http?: string;
   /** of the bucket */
   last_error?: string;
   started: string;
@@ -1163,7 +1165,7 @@ export interface Operation {
 }
 
 export interface OperationsOutputBody {
-  /** those that are under way */
+  /** those that are under way, and drains that are done of brokers that have replicas yet */
   operations: Operation[] | null;
 }
 
@@ -1315,6 +1317,8 @@ export interface QuotaPatch {
   set?: Record<string, number>;
   /** name of a user; ANONYMOUS is who has not said */
   user?: string;
+  /** change nothing: answer what would be held to, or why it would not be taken */
+  validate_only?: boolean;
 }
 
 export interface Quotas {
