@@ -60,8 +60,8 @@ func TestDryRunsChangeNothing(t *testing.T) {
 		{server, "controllers remove 1", "would be taken out", "7"},
 		{ca, "certs revoke carol", "1 certificate would be taken back", "dave"},
 		{ca, "ca rotate --finish", "carol  was neither renewed", ""},
-		{server, "topics alter orders --delete retention.ms", "77  (default)", "nonsense"},
-		{server, "topics alter orders --set retention.ms=78", "77  78", "retention.ms=x"},
+		{server, "topics alter orders --delete retention.ms", "retention.ms 77 (default)", "nonsense"},
+		{server, "topics alter orders --set retention.ms=78", "retention.ms 77 78", "retention.ms=x"},
 		{server, "quotas set --user alice --delete producer_byte_rate", "nothing was changed", "nonsense"},
 	} {
 		if out := do("", admin(c.target, c.line+" --dry-run")...); !strings.Contains(out, c.say) {

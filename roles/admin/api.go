@@ -156,15 +156,15 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		h.audit = audit.Discard
 	}
 	topic := func(op acl.Operation) access[topicName] {
-		return to(func(in *topicName) string { return in.Name }, need{op, acl.Topic}).tagged(a.cluster.Image, func(in *topicName) controller.Tagged { return topicNamed(in.Name) })
+		return to(func(in *topicName) string { return in.Name }, need{op, acl.Topic}).tagged(imageOf(a.cluster), func(in *topicName) controller.Tagged { return topicNamed(in.Name) })
 	}
 	route(h, http.MethodGet, "/api/v1/topics", whoever[listInput]("topics that the caller may not describe are left out; configurations are shown of those of which it may describe them (DescribeConfigs)"), a.list)
 	route(h, http.MethodPost, "/api/v1/topics", to(func(in *createInput) string { return in.Body.Name }, need{acl.Create, acl.Topic}).or(need{acl.Create, acl.Cluster}).act("topic.create").saying(toldTopic).unless(func(in *createInput) bool { return in.Body.ValidateOnly }), a.create, withStatus(http.StatusCreated))
 	route(h, http.MethodGet, "/api/v1/topics/{name}", topic(acl.Describe).noting("configurations are shown to who may describe them (DescribeConfigs)"), a.describe)
-	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch).unless(func(in *alterInput) bool { return in.Body.ValidateOnly }).tagged(a.cluster.Image, func(in *alterInput) controller.Tagged { return topicNamed(in.Name) }), a.alter)
+	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch).unless(func(in *alterInput) bool { return in.Body.ValidateOnly }).tagged(imageOf(a.cluster), func(in *alterInput) controller.Tagged { return topicNamed(in.Name) }), a.alter)
 	route(h, http.MethodGet, "/api/v1/topics/{name}/configs", topic(acl.DescribeConfigs), topicConfigsAPI{o.Cluster, o.Configuration}.list)
 	route(h, http.MethodDelete, "/api/v1/topics/{name}", topic(acl.Delete).act("topic.delete"), a.delete)
-	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions").saying(func(in *partitionsInput) string { return fmt.Sprintf("partitions=%d", in.Body.Total) }).tagged(a.cluster.Image, func(in *partitionsInput) controller.Tagged { return topicNamed(in.Name) }), a.addPartitions)
+	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions").saying(func(in *partitionsInput) string { return fmt.Sprintf("partitions=%d", in.Body.Total) }).tagged(imageOf(a.cluster), func(in *partitionsInput) controller.Tagged { return topicNamed(in.Name) }), a.addPartitions)
 	route(h, http.MethodGet, "/api/v1/topics/{name}/partitions", to(func(in *partitionsQuery) string { return in.Name }, need{acl.Describe, acl.Topic}), a.listPartitions)
 	if o.Messages != nil {
 		registerMessages(h, messagesAPI{o.Cluster, o.Messages, new(atomic.Uint32)})

@@ -95,10 +95,10 @@ type configAPI struct {
 
 func registerConfig(h *routes, a configAPI) {
 	sees := need{acl.DescribeConfigs, acl.Cluster}
-	route(h, http.MethodGet, "/api/v1/config", onCluster[struct{}](sees).tagged(a.cluster.Image, configOfNodes), a.list)
+	route(h, http.MethodGet, "/api/v1/config", onCluster[struct{}](sees).tagged(imageOf(a.cluster), configOfNodes), a.list)
 	route(h, http.MethodGet, "/api/v1/config/history", onCluster[changesInput](sees), a.history)
 	route(h, http.MethodPatch, "/api/v1/config", onCluster[configSetInput](need{acl.AlterConfigs, acl.Cluster}).act("config.alter").about(toldNode).saying(toldConfig).
-		unless(func(in *configSetInput) bool { return in.Body.ValidateOnly }).tagged(a.cluster.Image, configOfNodes), a.alter)
+		unless(func(in *configSetInput) bool { return in.Body.ValidateOnly }).tagged(imageOf(a.cluster), configOfNodes), a.alter)
 }
 
 // toldNode and toldConfig are a change as the audit log has it.

@@ -58,8 +58,8 @@ type (
 )
 
 func registerQuotas(h *routes, a api) {
-	route(h, http.MethodGet, "/api/v1/quotas", onCluster[PageQuery](describesConfigs).tagged(a.cluster.Image, quotasOfAll), a.listQuotas)
-	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas).unless(func(in *quotaPatchInput) bool { return in.Body.ValidateOnly }).tagged(a.cluster.Image, quotasOfAll), a.alterQuotas)
+	route(h, http.MethodGet, "/api/v1/quotas", onCluster[PageQuery](describesConfigs).tagged(imageOf(a.cluster), quotasOfAll), a.listQuotas)
+	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas).unless(func(in *quotaPatchInput) bool { return in.Body.ValidateOnly }).tagged(imageOf(a.cluster), quotasOfAll), a.alterQuotas)
 }
 
 // toldEntity and toldQuotas are a change of quotas as the audit log has it, as of Kafka's

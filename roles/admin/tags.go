@@ -77,6 +77,9 @@ func ifMatch(op *huma.Operation) {
 	})
 }
 
+// imageOf is the image of a cluster at the moment that it is called.
+func imageOf(c Cluster) func() *metadata.Image { return func() *metadata.Image { return c.Image() } }
+
 // topicNamed, brokerNamed and moduleNamed are resources of those names that have a tag; quotasOfAll,
 // usersOfAll, aclsOfAll and configOfNodes those of which there is one.
 func topicNamed(name string) controller.Tagged {
