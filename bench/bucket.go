@@ -63,7 +63,7 @@ func await(what string, limit time.Duration, is func() (bool, error)) error {
 func (p *process) uploaded() error {
 	time.Sleep(300 * time.Millisecond) // what waits is looked up four times a second
 	return await("upload all of it", 2*time.Minute, func() (bool, error) {
-		m, err := p.metrics("rustmq_upload_waiting_bytes", "rustmq_upload_running")
+		m, err := p.metrics("rustmq_upload_waiting_bytes", "rustmq_upload_running_objects")
 		return err == nil && m[0] == 0 && m[1] == 0, err
 	})
 }
@@ -135,7 +135,7 @@ func (r *run) putsOf(partitions, records int) error {
 		return err
 	}
 	if err := await("compact all of it", 2*time.Minute, func() (bool, error) {
-		pending, err := ours.metric("rustmq_compaction_objects_pending")
+		pending, err := ours.metric("rustmq_compaction_pending_objects")
 		return err == nil && pending == 0 && proxy.quiet() > 3*time.Second, err
 	}); err != nil {
 		return err
@@ -313,7 +313,7 @@ func (p *process) drain() (result loadResult, err error) {
 	began, asked := time.Now(), time.Now() // not after the first object was begun
 	if err := await("begin to upload", 20*time.Second, func() (bool, error) {
 		began, asked = asked, time.Now()
-		running, err := p.metric("rustmq_upload_running")
+		running, err := p.metric("rustmq_upload_running_objects")
 		return running > 0, err
 	}); err != nil {
 		return result, err

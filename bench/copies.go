@@ -28,7 +28,7 @@ func (p passed) a(bytes float64) float64 { return bytes / p.produced }
 
 // clusterMetrics are of each node of rustmq, in the order of passed.
 var clusterMetrics = []string{
-	"rustmq_broker_replication_sent_bytes_total", "rustmq_wal_appended_bytes_total", "rustmq_upload_bytes_total", "rustmq_compaction_bytes_total",
+	"rustmq_broker_replication_sent_bytes_total", "rustmq_wal_appended_bytes_total", "rustmq_upload_bytes_total", "rustmq_compaction_written_bytes_total",
 }
 
 // passing is what has passed through a cluster so far.

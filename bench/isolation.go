@@ -39,7 +39,7 @@ func (r *run) besideReader() error {
 		return err
 	}
 	defer store.stop()
-	set := append(bucketOf(store.addr, smallLogs()...), "wal.upload_bytes=2MiB", "object_storage.grace=1s", "object_storage.retention=1s", "object_storage.metadata_log=1s")
+	set := append(bucketOf(store.addr, smallLogs()...), "wal.upload_bytes=2MiB", "object_storage.grace=1s", "object_storage.retention_interval=1s", "object_storage.metadata_log_interval=1s")
 	alone := append(set[:len(set):len(set)], "compaction.parallel=0")
 	compacting := append(set[:len(set):len(set)], "compaction.interval=1s")
 	ours, err := startRustmqIn(s3Env(), "rustmq", alone...)
@@ -78,7 +78,7 @@ func (r *run) besideReader() error {
 			return err
 		}
 		if err := await("begin to compact", 20*time.Second, func() (bool, error) {
-			pending, err := ours.metric("rustmq_compaction_objects_pending")
+			pending, err := ours.metric("rustmq_compaction_pending_objects")
 			return pending > 0, err
 		}); err != nil {
 			return err
@@ -88,7 +88,7 @@ func (r *run) besideReader() error {
 		if err != nil || failed != nil {
 			return fmt.Errorf("steady load: %w; reader: %w", err, failed)
 		}
-		did, err := ours.metrics("rustmq_compaction_bytes_total", "rustmq_compaction_objects_pending")
+		did, err := ours.metrics("rustmq_compaction_written_bytes_total", "rustmq_compaction_pending_objects")
 		if err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (r *run) withoutBucket() error {
 					return loadResult{}, err
 				}
 			}
-			watched := []string{`rustmq_bucket_errors_total{class="put"}`, "rustmq_bucket_refused_total", "rustmq_upload_objects_total"}
+			watched := []string{`rustmq_bucket_failures_total{class="put"}`, "rustmq_bucket_refused_total", "rustmq_upload_objects_total"}
 			before, err := ours.metrics(watched...)
 			if err != nil {
 				return loadResult{}, err

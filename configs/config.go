@@ -130,31 +130,31 @@ type WAL struct {
 
 // Cache is memory for what is read back from the bucket.
 type Cache struct {
-	Policy      string   `toml:"policy" doc:"which blocks stay: w-tinylfu (what is asked for often) or lru (what was asked for last, of what was asked for again); with neither does a scan push out what is used"`
-	Capacity    Size     `toml:"capacity" doc:"bytes of blocks of records"`
-	Indexes     Size     `toml:"indexes" doc:"bytes of indexes of objects"`
-	TTL         Duration `toml:"ttl" doc:"how long a block stays after it was read; 0: until it is pushed out"`
-	Maintenance Duration `toml:"maintenance" doc:"time between two sweeps for what is older"`
-	ReadAhead   Size     `toml:"read_ahead" doc:"bytes that may be on their way from the bucket, or read ahead, for all consumers together"`
+	Policy              string   `toml:"policy" doc:"which blocks stay: w-tinylfu (what is asked for often) or lru (what was asked for last, of what was asked for again); with neither does a scan push out what is used"`
+	Capacity            Size     `toml:"capacity" doc:"bytes of blocks of records"`
+	Indexes             Size     `toml:"indexes" doc:"bytes of indexes of objects"`
+	TTL                 Duration `toml:"ttl" doc:"how long a block stays after it was read; 0: until it is pushed out"`
+	MaintenanceInterval Duration `toml:"maintenance_interval" doc:"time between two sweeps for what is older"`
+	ReadAhead           Size     `toml:"read_ahead" doc:"bytes that may be on their way from the bucket, or read ahead, for all consumers together"`
 }
 
 // Storage is the bucket.
 type Storage struct {
-	URL            string   `toml:"url" doc:"the bucket: file:///path, s3://name?region=…, gs://name, azblob://name or mem://; empty: the directory bucket in data_dir"`
-	Prefix         string   `toml:"prefix" doc:"before every key in the bucket"`
-	Parallel       int      `toml:"parallel" doc:"objects that are uploaded at once"`
-	PartSize       Size     `toml:"part_size" doc:"bytes of one request of an upload; a smaller object is one request. Each object under way holds some of these in memory"`
-	Verify         string   `toml:"verify" doc:"how stored bytes are compared with those that were sent: auto (by the store's own checksum, or read back where it has none) or readback"`
-	Checksum       string   `toml:"checksum" doc:"checksums that the S3 client sends: when_supported, or when_required for stores that refuse them"`
-	StorageClass   string   `toml:"storage_class" doc:"storage class of objects, as the store names it; empty: the bucket's"`
-	Encryption     string   `toml:"encryption" doc:"server-side encryption of S3 objects: AES256 or aws:kms; empty: the bucket's"`
-	UploadDeadline Duration `toml:"upload_deadline" doc:"an upload that takes longer is given up by the controller"`
-	Grace          Duration `toml:"grace" doc:"how long an object stays in the bucket after nothing names it any more"`
-	Audit          Duration `toml:"audit" live:"cluster" doc:"time between two comparisons of the bucket with the catalogue"`
-	Retention      Duration `toml:"retention" live:"cluster" doc:"time between two looks for records past their retention"`
-	MetadataLog    Duration `toml:"metadata_log" doc:"how long a change of metadata may wait before it is in the bucket too"`
-	ManifestRanges int      `toml:"manifest_ranges" doc:"ranges of one partition that the metadata holds itself; with more, the oldest move into a manifest in the bucket"`
-	Prices         Prices   `toml:"prices"`
+	URL                 string   `toml:"url" doc:"the bucket: file:///path, s3://name?region=…, gs://name, azblob://name or mem://; empty: the directory bucket in data_dir"`
+	Prefix              string   `toml:"prefix" doc:"before every key in the bucket"`
+	Parallel            int      `toml:"parallel" doc:"objects that are uploaded at once"`
+	PartSize            Size     `toml:"part_size" doc:"bytes of one request of an upload; a smaller object is one request. Each object under way holds some of these in memory"`
+	Verify              string   `toml:"verify" doc:"how stored bytes are compared with those that were sent: auto (by the store's own checksum, or read back where it has none) or readback"`
+	Checksum            string   `toml:"checksum" doc:"checksums that the S3 client sends: when_supported, or when_required for stores that refuse them"`
+	StorageClass        string   `toml:"storage_class" doc:"storage class of objects, as the store names it; empty: the bucket's"`
+	Encryption          string   `toml:"encryption" doc:"server-side encryption of S3 objects: AES256 or aws:kms; empty: the bucket's"`
+	UploadTimeout       Duration `toml:"upload_timeout" doc:"an upload that takes longer is given up by the controller"`
+	Grace               Duration `toml:"grace" doc:"how long an object stays in the bucket after nothing names it any more"`
+	CheckInterval       Duration `toml:"check_interval" live:"cluster" doc:"time between two comparisons of the bucket with the catalogue"`
+	RetentionInterval   Duration `toml:"retention_interval" live:"cluster" doc:"time between two looks for records past their retention"`
+	MetadataLogInterval Duration `toml:"metadata_log_interval" doc:"how long a change of metadata may wait before it is in the bucket too"`
+	ManifestRanges      int      `toml:"manifest_ranges" doc:"ranges of one partition that the metadata holds itself; with more, the oldest move into a manifest in the bucket"`
+	Prices              Prices   `toml:"prices"`
 }
 
 // Prices are what `rustmq admin storage cost` calculates with; see [PriceLists].
@@ -262,25 +262,25 @@ func (s SASL) MechanismList() []string {
 
 // REST is who may call the admin API, and how often.
 type REST struct {
-	Authentication   string   `toml:"authentication" doc:"whether the admin API (/api/v1) asks who calls: on, off, or auto: where clients of Kafka prove who they are"`
-	Metrics          string   `toml:"metrics" doc:"whether /metrics asks who calls: open, ask, or auto: where the admin API does and others than this machine reach it. /healthz and /readyz ask nobody"`
-	SessionIdle      Duration `toml:"session_idle" doc:"a session of the console ends when it was not used for that long"`
-	SessionMax       Duration `toml:"session_max" doc:"a session of the console ends after that, used or not"`
-	Requests         int      `toml:"requests" live:"node" doc:"calls of the admin API a second, of all callers together; four times as many at once"`
-	RequestsPerIP    int      `toml:"requests_per_ip" live:"node" doc:"calls of the admin API a second from one address, or from one /64 of IPv6; half of them may change something; four times as many at once"`
-	ConnectionsPerIP int      `toml:"connections_per_ip" live:"node" doc:"connections to http_port from one address other than loopback"`
+	Authentication     string   `toml:"authentication" doc:"whether the admin API (/api/v1) asks who calls: on, off, or auto: where clients of Kafka prove who they are"`
+	Metrics            string   `toml:"metrics" doc:"whether /metrics asks who calls: open, ask, or auto: where the admin API does and others than this machine reach it. /healthz and /readyz ask nobody"`
+	SessionIdleTimeout Duration `toml:"session_idle_timeout" doc:"a session of the console ends when it was not used for that long"`
+	MaxSession         Duration `toml:"max_session" doc:"a session of the console ends after that, used or not"`
+	Requests           int      `toml:"requests" live:"node" doc:"calls of the admin API a second, of all callers together; four times as many at once"`
+	RequestsPerIP      int      `toml:"requests_per_ip" live:"node" doc:"calls of the admin API a second from one address, or from one /64 of IPv6; half of them may change something; four times as many at once"`
+	ConnectionsPerIP   int      `toml:"connections_per_ip" live:"node" doc:"connections to http_port from one address other than loopback"`
 }
 
 // OAuth is which tokens are taken from clients (OAUTHBEARER).
 type OAuth struct {
-	JWKS       string   `toml:"jwks" doc:"where the keys are that sign tokens: a file, or an https URL (RFC 7517); read again on SIGHUP, and when a token names a key that is not known"`
-	CAFile     string   `toml:"ca_file" doc:"PEM certificates of who may sign that URL's; empty: the system's"`
-	Refresh    Duration `toml:"refresh" doc:"time between two reads of the keys"`
-	Issuer     string   `toml:"issuer" doc:"what tokens must say in iss"`
-	Audience   string   `toml:"audience" doc:"what tokens must say in aud, among others"`
-	Claim      string   `toml:"claim" doc:"claim that is the name of the user"`
-	Algorithms string   `toml:"algorithms" doc:"algorithms that tokens may be signed with: RS256, PS256, ES256, EdDSA"`
-	Skew       Duration `toml:"skew" doc:"how far the clocks of who issues tokens and of this node may be apart"`
+	JWKS            string   `toml:"jwks" doc:"where the keys are that sign tokens: a file, or an https URL (RFC 7517); read again on SIGHUP, and when a token names a key that is not known"`
+	CAFile          string   `toml:"ca_file" doc:"PEM certificates of who may sign that URL's; empty: the system's"`
+	RefreshInterval Duration `toml:"refresh_interval" doc:"time between two reads of the keys"`
+	Issuer          string   `toml:"issuer" doc:"what tokens must say in iss"`
+	Audience        string   `toml:"audience" doc:"what tokens must say in aud, among others"`
+	Claim           string   `toml:"claim" doc:"claim that is the name of the user"`
+	Algorithms      string   `toml:"algorithms" doc:"algorithms that tokens may be signed with: RS256, PS256, ES256, EdDSA"`
+	Skew            Duration `toml:"skew" doc:"how far the clocks of who issues tokens and of this node may be apart"`
 }
 
 // AlgorithmList is Algorithms, one by one.
@@ -346,11 +346,11 @@ func Default() *Config {
 			UploadInterval: seconds(10), UploadBytes: 32 * mib, AckInterval: millis(250), AckBytes: 4 * mib,
 		},
 		Cache: Cache{
-			Policy: "w-tinylfu", Capacity: 128 * mib, Indexes: 32 * mib, TTL: seconds(3600), Maintenance: seconds(60), ReadAhead: 64 * mib,
+			Policy: "w-tinylfu", Capacity: 128 * mib, Indexes: 32 * mib, TTL: seconds(3600), MaintenanceInterval: seconds(60), ReadAhead: 64 * mib,
 		},
 		Storage: Storage{
 			Parallel: 3, PartSize: 40 * mib, Verify: "auto", Checksum: "when_supported",
-			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60), ManifestRanges: 128,
+			UploadTimeout: seconds(1800), Grace: seconds(900), CheckInterval: seconds(21600), RetentionInterval: seconds(30), MetadataLogInterval: seconds(60), ManifestRanges: 128,
 			Prices: Prices{Storage: ListPrice, Put: ListPrice, Get: ListPrice, List: ListPrice, Disk: ListPrice, Zone: ListPrice},
 		},
 		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60), KeyMemory: 128 * mib, KeyInterval: seconds(15), KeyPatience: seconds(600)},
@@ -363,9 +363,9 @@ func Default() *Config {
 		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
 		Security: Security{
 			TLS:  TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"},
-			SASL: SASL{OAuth: OAuth{Refresh: seconds(300), Claim: "sub", Algorithms: "RS256,PS256,ES256,EdDSA", Skew: seconds(30)}},
+			SASL: SASL{OAuth: OAuth{RefreshInterval: seconds(300), Claim: "sub", Algorithms: "RS256,PS256,ES256,EdDSA", Skew: seconds(30)}},
 			REST: REST{
-				Authentication: "auto", Metrics: "auto", SessionIdle: seconds(1800), SessionMax: seconds(12 * 3600),
+				Authentication: "auto", Metrics: "auto", SessionIdleTimeout: seconds(1800), MaxSession: seconds(12 * 3600),
 				Requests: 1000, RequestsPerIP: 200, ConnectionsPerIP: 64,
 			},
 			Authorization: Authorization{Mode: "auto"},

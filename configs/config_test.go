@@ -178,7 +178,7 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"compaction.bandwidth=1023KiB", "1MiB for each of compaction.parallel"},
 		{"compaction.bandwidth=2TiB", "1MiB for each"},
 		{"compaction.min_object=40MiB", "less than twice compaction.min_object"},
-		{"object_storage.upload_deadline=2s", "too little to make 1 objects"},
+		{"object_storage.upload_timeout=2s", "too little to make 1 objects"},
 		{"compaction.interval=1ms", "1s to 24h"},
 		{"compaction.key_memory=1KiB", "1MiB to 64GiB"},
 		{"compaction.key_interval=1ms", "10ms to 24h"},
@@ -199,7 +199,7 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"security.sasl.mechanisms=OAUTHBEARER", "OAUTHBEARER needs it"},
 		{"security.sasl.max_session=9ms", "1s to"},
 		{"security.sasl.oauth.skew=6m", "0s to 5m"},
-		{"security.sasl.oauth.refresh=1s", "10s to"},
+		{"security.sasl.oauth.refresh_interval=1s", "10s to"},
 		{"network.quic.enabled=maybe", "is not true or false"},
 	} {
 		_, err := configs.Load(configs.Sources{Set: []string{c.set}})

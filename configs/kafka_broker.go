@@ -69,7 +69,7 @@ func brokerKeys() []brokerKey {
 		{name: "log.message.timestamp.before.max.ms"},
 		{name: "log.message.timestamp.type"},
 		{name: "log.retention.bytes"},
-		{name: "log.retention.check.interval.ms", from: "object_storage.retention", value: func(c *Config) string { return millisOf(c.Storage.Retention) }},
+		{name: "log.retention.check.interval.ms", from: "object_storage.retention_interval", value: func(c *Config) string { return millisOf(c.Storage.RetentionInterval) }},
 		{name: "log.retention.ms"},
 		{name: "max.connection.creation.rate", from: "network.max_connection_rate", value: func(c *Config) string {
 			if c.Network.MaxConnectionRate == 0 {

@@ -36,13 +36,13 @@ var kafkaForms = map[string]struct {
 	name  string
 	parse func(value string) (string, error)
 }{
-	"broker.auto_create_topics":      {"auto.create.topics.enable", as(KafkaKey{Type: "boolean"}, nil)},
-	"broker.num_partitions":          {"num.partitions", as(KafkaKey{Type: "int"}, nil)},
-	"network.idle_timeout":           {"connections.max.idle.ms", as(KafkaKey{Type: "long"}, millis)},
-	"network.max_connection_rate":    {"max.connection.creation.rate", as(KafkaKey{Type: "int"}, rateOf)},
-	"network.max_connections":        {"max.connections", as(KafkaKey{Type: "int"}, nil)},
-	"network.max_connections_per_ip": {"max.connections.per.ip", as(KafkaKey{Type: "int"}, nil)},
-	"object_storage.retention":       {"log.retention.check.interval.ms", as(KafkaKey{Type: "long"}, millis)},
+	"broker.auto_create_topics":         {"auto.create.topics.enable", as(KafkaKey{Type: "boolean"}, nil)},
+	"broker.num_partitions":             {"num.partitions", as(KafkaKey{Type: "int"}, nil)},
+	"network.idle_timeout":              {"connections.max.idle.ms", as(KafkaKey{Type: "long"}, millis)},
+	"network.max_connection_rate":       {"max.connection.creation.rate", as(KafkaKey{Type: "int"}, rateOf)},
+	"network.max_connections":           {"max.connections", as(KafkaKey{Type: "int"}, nil)},
+	"network.max_connections_per_ip":    {"max.connections.per.ip", as(KafkaKey{Type: "int"}, nil)},
+	"object_storage.retention_interval": {"log.retention.check.interval.ms", as(KafkaKey{Type: "long"}, millis)},
 }
 
 // as checks a value of Kafka's and turns it into one of a key; nil: they are written alike.

@@ -37,7 +37,7 @@ func TestWhereTheAdminAPIIs(t *testing.T) {
 		{what: "the operator insists, clients are asked", set: [][]string{asks, elsewhere, insists}, bind: "10.0.0.1", tls: true, asks: true, metrics: true},
 		{what: "secrets in the clear", set: [][]string{asks, elsewhere, insists, {"network.http_tls=off"}}, refused: "would show passwords and tokens"},
 		{what: "metrics that ask nobody", set: [][]string{{"security.rest.metrics=ask"}}, refused: "nobody is asked who calls"},
-		{what: "a session that ends before it is idle", set: [][]string{{"security.rest.session_max=20m"}}, refused: "out of range"},
+		{what: "a session that ends before it is idle", set: [][]string{{"security.rest.max_session=20m"}}, refused: "out of range"},
 	} {
 		c, err := configs.Load(configs.Sources{Set: slices.Concat(w.set...)})
 		if w.refused != "" {

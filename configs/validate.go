@@ -168,7 +168,7 @@ func (c *Config) validate() []Problem {
 	sizeBetween("cache.capacity", c.Cache.Capacity, 8*mib, tib)
 	sizeBetween("cache.indexes", c.Cache.Indexes, 1*mib, tib)
 	durationBetween("cache.ttl", c.Cache.TTL, 0, 365*day)
-	durationBetween("cache.maintenance", c.Cache.Maintenance, second, day)
+	durationBetween("cache.maintenance_interval", c.Cache.MaintenanceInterval, second, day)
 	sizeBetween("cache.read_ahead", c.Cache.ReadAhead, 4*mib, tib)
 
 	o := c.Storage
@@ -185,11 +185,11 @@ func (c *Config) validate() []Problem {
 	oneOf("object_storage.verify", o.Verify, "auto", "readback")
 	oneOf("object_storage.checksum", o.Checksum, "when_supported", "when_required")
 	oneOf("object_storage.encryption", o.Encryption, "", "AES256", "aws:kms")
-	durationBetween("object_storage.upload_deadline", o.UploadDeadline, 10*second, day)
+	durationBetween("object_storage.upload_timeout", o.UploadTimeout, 10*second, day)
 	durationBetween("object_storage.grace", o.Grace, second, 30*day)
-	durationBetween("object_storage.audit", o.Audit, second, 30*day)
-	durationBetween("object_storage.retention", o.Retention, 10*tick, day)
-	durationBetween("object_storage.metadata_log", o.MetadataLog, 10*tick, day)
+	durationBetween("object_storage.check_interval", o.CheckInterval, second, 30*day)
+	durationBetween("object_storage.retention_interval", o.RetentionInterval, 10*tick, day)
+	durationBetween("object_storage.metadata_log_interval", o.MetadataLogInterval, 10*tick, day)
 	between("object_storage.manifest_ranges", int64(o.ManifestRanges), 2, 1_000_000)
 
 	z := c.Compaction
@@ -210,8 +210,8 @@ func (c *Config) validate() []Problem {
 	durationBetween("compaction.key_interval", z.KeyInterval, 10*tick, day)
 	durationBetween("compaction.key_patience", z.KeyPatience, 0, day)
 	// The objects under way share the bandwidth, and are half as large again at most.
-	if z.Bandwidth > 0 && float64(z.TargetObject)*1.5*float64(z.Parallel)/float64(z.Bandwidth) > time.Duration(o.UploadDeadline).Seconds()/2 {
-		wrong("compaction.bandwidth", "%v is too little to make %d objects of compaction.target_object, %v, in half of object_storage.upload_deadline, %v", z.Bandwidth, z.Parallel, z.TargetObject, o.UploadDeadline)
+	if z.Bandwidth > 0 && float64(z.TargetObject)*1.5*float64(z.Parallel)/float64(z.Bandwidth) > time.Duration(o.UploadTimeout).Seconds()/2 {
+		wrong("compaction.bandwidth", "%v is too little to make %d objects of compaction.target_object, %v, in half of object_storage.upload_timeout, %v", z.Bandwidth, z.Parallel, z.TargetObject, o.UploadTimeout)
 	}
 
 	between("controller.raft_port", int64(c.Controller.RaftPort), 1, 65535)
@@ -338,7 +338,7 @@ func (c *Config) validateSASL(wrong func(key, format string, args ...any), oneOf
 		durationBetween("security.sasl.max_session", s.MaxSession, Duration(time.Second), 365*day)
 	}
 	o := s.OAuth
-	durationBetween("security.sasl.oauth.refresh", o.Refresh, Duration(10*time.Second), day)
+	durationBetween("security.sasl.oauth.refresh_interval", o.RefreshInterval, Duration(10*time.Second), day)
 	durationBetween("security.sasl.oauth.skew", o.Skew, 0, Duration(5*time.Minute))
 	if !slices.Contains(mechanisms, "OAUTHBEARER") {
 		return

@@ -34,12 +34,6 @@ var types = map[string]string{
 	".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".txt": "text/plain; charset=utf-8", ".svg": "image/svg+xml",
 }
 
-// Built reports whether the console is in this binary.
-func Built() bool {
-	_, err := fs.Stat(dist, "dist/"+indexPath)
-	return err == nil
-}
-
 // file is one of the console, as it is and gzipped.
 type file struct {
 	kind    string

@@ -18,7 +18,7 @@ import (
 func TestBackupGivesPasswordsBack(t *testing.T) {
 	dir := t.TempDir()
 	data, store, file := filepath.Join(dir, "data"), filepath.Join(dir, "bucket"), filepath.Join(dir, "backup")
-	flags := []string{"--data-dir", data, "--bucket", "file://" + store, "--set", "object_storage.metadata_log=50ms", "--set", "object_storage.upload_deadline=1m"}
+	flags := []string{"--data-dir", data, "--bucket", "file://" + store, "--set", "object_storage.metadata_log_interval=50ms", "--set", "object_storage.upload_timeout=1m"}
 	p := serve(t, flags...)
 	admin := func(want int, stdin string, args ...string) string {
 		t.Helper()

@@ -146,8 +146,8 @@ func (n *Node) bucketOptions() *controller.BucketOptions {
 	c := n.config.Storage
 	return &controller.BucketOptions{
 		Bucket: n.bucket.bucket, Prefix: c.Prefix,
-		Deadline: time.Duration(c.UploadDeadline), Grace: time.Duration(c.Grace), Audit: time.Duration(c.Audit),
-		Retention: time.Duration(c.Retention), MetadataLog: time.Duration(c.MetadataLog),
+		Deadline: time.Duration(c.UploadTimeout), Grace: time.Duration(c.Grace), Audit: time.Duration(c.CheckInterval),
+		Retention: time.Duration(c.RetentionInterval), MetadataLog: time.Duration(c.MetadataLogInterval),
 	}
 }
 
@@ -155,7 +155,7 @@ func (n *Node) bucketOptions() *controller.BucketOptions {
 func (n *Node) tier() (*broker.Tier, error) {
 	c := n.config.Storage
 	t := &broker.Tier{
-		Bucket: n.bucket.bucket, Prefix: c.Prefix, IDAge: time.Duration(c.UploadDeadline) / 4,
+		Bucket: n.bucket.bucket, Prefix: c.Prefix, IDAge: time.Duration(c.UploadTimeout) / 4,
 		Upload: upload.Limits{
 			AckInterval: time.Duration(n.config.WAL.AckInterval), AckBytes: int64(n.config.WAL.AckBytes),
 			Interval: time.Duration(n.config.WAL.UploadInterval), ObjectBytes: int64(n.config.WAL.UploadBytes),
@@ -166,7 +166,7 @@ func (n *Node) tier() (*broker.Tier, error) {
 			Policy: cache.Policy(n.config.Cache.Policy), TTL: cacheTTL(n.config.Cache.TTL),
 			IndexCache: int64(n.config.Cache.Indexes), BlockCache: int64(n.config.Cache.Capacity), ReadAhead: int64(n.config.Cache.ReadAhead),
 		},
-		Maintenance: time.Duration(n.config.Cache.Maintenance),
+		Maintenance: time.Duration(n.config.Cache.MaintenanceInterval),
 		Shipped:     n.door.Shipped, HurryLog: n.door.HurryLog, ShippedOnce: n.door.ShippedOnce,
 		Remember: func(nonce [16]byte) error {
 			return n.id.change(func(id *identity) {

@@ -94,7 +94,7 @@ func TestDebugBundle(t *testing.T) {
 	}
 
 	// To standard output, from a node that is there and one that is not.
-	code, stdout, stderr = rustmq(t, "", "debug", "bundle", "--node", at, "--node", "http://127.0.0.1:1", "--profile", "0", "--out", "-", "-o", "json")
+	code, stdout, stderr = rustmq(t, "", "debug", "bundle", "--process", at, "--process", "http://127.0.0.1:1", "--profile", "0", "--out", "-", "-o", "json")
 	if files = bundled(t, bytes.NewReader([]byte(stdout))); code != 0 || files[from+"cluster.json"] == "" || !strings.Contains(stderr, "127.0.0.1_1/metrics-1.txt") {
 		t.Errorf("exit %d, %s", code, stderr)
 	}

@@ -55,9 +55,9 @@ func othersOf(ctx context.Context, server knowing) (others []otherNode, absent [
 		seen[n.Broker] = true
 		switch {
 		case n.Figures == nil:
-			lacks(n.Broker, "it does not say where it is asked: %s; name it with --node URL", n.Unknown)
+			lacks(n.Broker, "it does not say where it is asked: %s; name it with --process URL", n.Unknown)
 		case n.Figures.HTTP == "":
-			lacks(n.Broker, "its version (%s) does not say where it is asked: name it with --node URL", n.Figures.Version)
+			lacks(n.Broker, "its version (%s) does not say where it is asked: name it with --process URL", n.Figures.Version)
 		case !reaches(server.URL(), n.Figures.HTTP):
 			lacks(n.Broker, "its HTTP is on %s of its own machine: gather there too, or let it be reached (network.bind, security.rest.authentication)", n.Figures.HTTP)
 		default:
@@ -71,9 +71,9 @@ func othersOf(ctx context.Context, server knowing) (others []otherNode, absent [
 		switch {
 		case seen[n.ID]:
 		case slices.Contains(n.Roles, "broker"):
-			lacks(n.ID, "its broker is %s, and does not say where it is asked: if its process runs, name it with --node URL", n.State)
+			lacks(n.ID, "its broker is %s, and does not say where it is asked: if its process runs, name it with --process URL", n.State)
 		default:
-			lacks(n.ID, "it is no broker, and where its HTTP is stands nowhere: name it with --node URL")
+			lacks(n.ID, "it is no broker, and where its HTTP is stands nowhere: name it with --process URL")
 		}
 	}
 	return others, absent

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"rustmq.dev/rustmq/security/pki"
 )
 
@@ -35,10 +33,9 @@ func (n *Node) keepCertificate() error {
 	if n.certificates, err = pki.Keep(load); err != nil {
 		return err
 	}
-	if warning := n.certificateWarning(time.Now()); warning != "" {
+	if warning := n.listenerWarning(time.Now()); warning != "" {
 		n.log.Warn(warning)
 	}
-	n.metrics.MustRegister(newCertificateMetric(n.certificates))
 	if n.caFile == "" {
 		return nil
 	}
@@ -50,12 +47,6 @@ func (n *Node) keepCertificate() error {
 		})
 	})
 	return nil
-}
-
-func newCertificateMetric(of *pki.Keeper) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "rustmq", Name: "certificate_end_seconds", Help: "When the certificate of TLS and QUIC ends, in seconds since 1970.",
-	}, func() float64 { return float64(of.Current().Leaf.NotAfter.Unix()) })
 }
 
 // certificateWarning says what is wrong with a certificate at a time, or soon; "":
@@ -73,9 +64,9 @@ func certificateWarning(cert *x509.Certificate, now time.Time) string {
 	return ""
 }
 
-// certificateWarning is as of the function, of the certificate of the listeners; of the end of
+// listenerWarning is certificateWarning, of the certificate of the listeners; of the end of
 // an operator's, [Node.certificateWarnings] warns.
-func (n *Node) certificateWarning(now time.Time) string {
+func (n *Node) listenerWarning(now time.Time) string {
 	if n.certificates == nil {
 		return ""
 	}
@@ -84,28 +75,6 @@ func (n *Node) certificateWarning(now time.Time) string {
 		return ""
 	}
 	return certificateWarning(cert, now)
-}
-
-// warnings is what is not as it should be but for the bucket.
-func (n *Node) warnings() (warnings []string) {
-	if warning := n.certificateWarning(time.Now()); warning != "" {
-		warnings = append(warnings, warning)
-	}
-	warnings = append(warnings, n.certificateWarnings()...)
-	warnings = append(warnings, n.revocationWarnings()...)
-	warnings = append(warnings, n.auditWarnings()...)
-	if n.peers != nil && n.controller != nil {
-		warnings = append(warnings, groupWarnings(uint64(n.config.Broker.ID), n.controller.Status())...)
-	}
-	return warnings
-}
-
-// status is where the node stands, in words, beside that it is well.
-func (n *Node) status() []string {
-	if n.peers == nil || n.controller == nil {
-		return nil
-	}
-	return []string{groupLine(n.controller.Status())}
 }
 
 // certificate says how to load that of the operator, or the development CA's.

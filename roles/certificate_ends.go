@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/security/pki"
 )
 
 const (
@@ -63,6 +66,15 @@ func (n *Node) certificateEnds() (ends []certificateEnd) {
 	return ends
 }
 
+// exportedEnds are those, and that of the development certificate, which renews itself.
+func (n *Node) exportedEnds() []certificateEnd {
+	ends := n.certificateEnds()
+	if n.certificates != nil && n.config.Security.TLS.CertFile == "" {
+		ends = append(ends, certificateEnd{"tls", filepath.Join(n.root, certsDir, pki.ServerFile), n.certificates.Current().Leaf.NotAfter})
+	}
+	return ends
+}
+
 // certificateWarnings says which of them end soon.
 func (n *Node) certificateWarnings() (warnings []string) {
 	now := time.Now()
@@ -77,10 +89,12 @@ func (n *Node) certificateWarnings() (warnings []string) {
 // keepCertificateEnds has the log and the metrics say when certificates end, while the node
 // runs.
 func (n *Node) keepCertificateEnds() {
+	if n.certificates != nil || len(n.certificateEnds()) > 0 {
+		n.metrics.MustRegister(endsCollector(n.exportedEnds))
+	}
 	if len(n.certificateEnds()) == 0 {
 		return
 	}
-	n.metrics.MustRegister(endsCollector(n.certificateEnds))
 	ctx, stop := context.WithCancel(context.Background())
 	n.opened("ends of certificates", func(context.Context) error { stop(); return nil })
 	n.serving.Go(func() { watchCertificates(ctx, n.log, n.certificateEnds) })

@@ -72,7 +72,7 @@ func TestNodeStartsWhileItsClockIsBehind(t *testing.T) {
 	if text := read("/readyz"); !strings.HasPrefix(text, "ok\n") || !strings.Contains(text, "warning: the certificate of TLS and QUIC is not valid before") {
 		t.Error(text)
 	}
-	if text := read("/metrics"); !strings.Contains(text, "\nrustmq_certificate_end_seconds ") {
+	if text := read("/metrics"); !strings.Contains(text, `rustmq_certificate_not_after_seconds{file="`) {
 		t.Error("no metric says when the certificate ends")
 	}
 }

@@ -34,7 +34,7 @@ func newCompacted(t *testing.T, more ...string) *compacted {
 	dir := t.TempDir()
 	c := &compacted{bucketNode: &bucketNode{T: t, dir: filepath.Join(dir, "bucket")}, home: filepath.Join(dir, "home")}
 	c.settings = map[string]string{
-		"object_storage.url": "file://" + c.dir, "wal.upload_interval": "20ms", "object_storage.metadata_log": "10ms", "object_storage.grace": "1s",
+		"object_storage.url": "file://" + c.dir, "wal.upload_interval": "20ms", "object_storage.metadata_log_interval": "10ms", "object_storage.grace": "1s",
 		"wal.capacity": "16MiB", "wal.segment_size": "1MiB", "wal.memory": "8MiB", "wal.upload_bytes": "1MiB", "broker.message_max_bytes": "256KiB",
 		"compaction.key_interval": "20ms", "compaction.key_patience": "0s", "compaction.key_memory": "1MiB", "compaction.interval": "1s",
 	}
@@ -170,7 +170,7 @@ func TestALookGoesPastWhatCompactionHasEmptied(t *testing.T) {
 		t.Fatalf("the WAL begins at %d", p.LocalStart)
 	}
 	is := looker{t, c.HTTP()}.looks("t", "from=start&limit=1000")
-	if n := len(is.Messages); n == 0 || is.Messages[n-1].Offset != end-1 || is.Next != end {
+	if n := len(is.Records); n == 0 || is.Records[n-1].Offset != end-1 || is.Next != end {
 		t.Errorf("%v of %d are shown, the next is %d", offsetsOf(is), end, is.Next)
 	}
 }

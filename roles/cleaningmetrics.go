@@ -25,16 +25,16 @@ func newCleaningMetrics(n *Node) *cleaningMetrics {
 	m := &cleaningMetrics{
 		n:          n,
 		rounds:     desc("rounds_total", "Rounds of compaction by key that came to their end."),
-		full:       desc("full_rounds_total", "Those of them that compaction.key_memory ended before all that was new."),
-		failures:   desc("failures_total", "Rounds that failed, and are tried again."),
-		objects:    desc("objects_total", "Objects that rounds made of others, and committed."),
-		read:       desc("read_bytes_total", "Bytes that rounds read from the bucket."),
-		written:    desc("written_bytes_total", "Bytes of the objects that they made."),
-		records:    desc("removed_records_total", "Records that had a later one of the same key, or no key, or were of an aborted transaction."),
-		tombstones: desc("removed_tombstones_total", "Records without a value whose delete.retention.ms was over."),
-		running:    desc("running", "1 while a round is under way, else 0."),
+		full:       desc("full_rounds_total", "Rounds of compaction by key that compaction.key_memory ended before all that was new."),
+		failures:   desc("failures_total", "Rounds of compaction by key that failed, and are tried again."),
+		objects:    desc("objects_total", "Objects that compaction by key made of others, and committed."),
+		read:       desc("read_bytes_total", "Bytes that compaction by key read from the bucket."),
+		written:    desc("written_bytes_total", "Bytes of the objects that compaction by key made."),
+		records:    desc("removed_records_total", "Records that compaction by key left out: they had a later one of the same key, or no key, or were of an aborted transaction."),
+		tombstones: desc("removed_tombstones_total", "Records without a value that compaction by key left out, for their delete.retention.ms was over."),
+		running:    desc("running", "1 while a round of compaction by key is under way, else 0."),
 		dirty:      desc("max_dirty_ratio", "Share of the bytes in the bucket that compaction by key has not come to, in the partition that has the largest."),
-		keyMemory:  desc("key_memory_bytes", "Memory for the keys of the last round."),
+		keyMemory:  desc("key_memory_bytes", "Memory for the keys of the last round of compaction by key."),
 	}
 	m.Descs = descs
 	return m

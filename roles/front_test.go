@@ -94,8 +94,8 @@ func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
 		}
 		var look admin.PeekedMessages
 		for p := range 3 {
-			c.fetch(at, fmt.Sprintf("/api/v1/topics/orders/messages?partition=%d&offset=3&limit=2", p), &look)
-			if len(look.Messages) != 2 || look.Next != 5 || look.Messages[0].Offset != 3 || look.Messages[0].Value == nil || *look.Messages[0].Value != fmt.Sprintf("order %d", 9+p) {
+			c.fetch(at, fmt.Sprintf("/api/v1/topics/orders/records?partition=%d&offset=3&limit=2", p), &look)
+			if len(look.Records) != 2 || look.Next != 5 || look.Records[0].Offset != 3 || look.Records[0].Value == nil || *look.Records[0].Value != fmt.Sprintf("order %d", 9+p) {
 				t.Errorf("node %d, partition %d: %+v", at, p, look)
 			}
 		}
@@ -161,7 +161,7 @@ func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
 			t.Errorf("broker %d is gone: %+v", gone, p)
 		}
 	}
-	if status := c.fetch(7, "/api/v1/topics/orders/messages?partition=0", nil); status != http.StatusServiceUnavailable {
+	if status := c.fetch(7, "/api/v1/topics/orders/records?partition=0", nil); status != http.StatusServiceUnavailable {
 		t.Errorf("a look at what nobody leads: %d", status)
 	}
 	ticker := time.NewTicker(100 * time.Millisecond)

@@ -144,7 +144,7 @@ func (n *Node) access() (*admin.Access, error) {
 	rest := n.config.Security.REST
 	a := &admin.Access{
 		Logins: n.logins, Bearer: n.tokenKeys != nil, LocalToken: hash, LocalTokenFile: file, Metrics: n.config.MetricsAsk(),
-		SessionIdle: time.Duration(rest.SessionIdle), SessionLongest: time.Duration(rest.SessionMax),
+		SessionIdle: time.Duration(rest.SessionIdleTimeout), SessionLongest: time.Duration(rest.MaxSession),
 	}
 	if a.Logins == nil {
 		a.Logins = n.httpLogins
@@ -184,4 +184,26 @@ func (n *Node) partition(id storage.PartitionID) (admin.PartitionState, bool) {
 	}
 	f := l.Footprint()
 	return admin.PartitionState{LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), LocalStart: l.LocalStart(), WALBytes: f.WAL, MemoryBytes: f.Memory}, true
+}
+
+// warnings is what is not as it should be but for the bucket.
+func (n *Node) warnings() (warnings []string) {
+	if warning := n.listenerWarning(time.Now()); warning != "" {
+		warnings = append(warnings, warning)
+	}
+	warnings = append(warnings, n.certificateWarnings()...)
+	warnings = append(warnings, n.revocationWarnings()...)
+	warnings = append(warnings, n.auditWarnings()...)
+	if n.peers != nil && n.controller != nil {
+		warnings = append(warnings, groupWarnings(uint64(n.config.Broker.ID), n.controller.Status())...)
+	}
+	return warnings
+}
+
+// status is where the node stands, in words, beside that it is well.
+func (n *Node) status() []string {
+	if n.peers == nil || n.controller == nil {
+		return nil
+	}
+	return []string{groupLine(n.controller.Status())}
 }

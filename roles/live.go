@@ -110,7 +110,7 @@ func controllerLive(c *configs.Config) controller.Live {
 	l := controller.Live{
 		HighestFeatureLevel: uint32(c.Controller.FeatureLevel),
 		DefaultPartitions:   c.Broker.NumPartitions, MaxPartitions: c.Controller.MaxPartitions,
-		Retention: time.Duration(c.Storage.Retention), Audit: time.Duration(c.Storage.Audit),
+		Retention: time.Duration(c.Storage.RetentionInterval), Audit: time.Duration(c.Storage.CheckInterval),
 	}
 	if b := c.Controller.Balance; b.Enabled {
 		l.MovesPerMinute = b.MovesPerMinute

@@ -36,7 +36,7 @@ func Metrics() []Metric {
 			Describe(chan<- *prometheus.Desc)
 		}{
 			newBuildMetric(), newKafkaMetrics(nil), newStorageMetrics(nil), newBucketMetrics(nil), newCleaningMetrics(nil), newCostMetrics(nil, nil, configs.Prices{}),
-			newControllerMetrics(0, nil, nil), newClusterMetrics(nil), newAuditMetrics(nil), endsCollector(nil), newCertificateMetric(nil), login.New(login.Options{Mechanisms: &sasl.Mechanisms{}}).Metrics(),
+			newControllerMetrics(0, nil, nil), newClusterMetrics(nil), newAuditMetrics(nil), endsCollector(nil), login.New(login.Options{Mechanisms: &sasl.Mechanisms{}}).Metrics(),
 		} {
 			c.Describe(descs)
 		}

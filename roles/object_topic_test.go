@@ -17,7 +17,7 @@ import (
 // in the bucket, and what is deleted there is gone.
 func TestAnObjectTopicIsCompactedAndRetained(t *testing.T) {
 	t.Parallel()
-	c := newCompacted(t, "wal.ack_interval", "20ms", "object_storage.retention", "1s")
+	c := newCompacted(t, "wal.ack_interval", "20ms", "object_storage.retention_interval", "1s")
 	cl := c.client()
 	adm := kadm.NewClient(cl)
 	text := func(s string) *string { return &s }

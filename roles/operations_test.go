@@ -70,7 +70,7 @@ func TestOperationsSurviveWhoBeganThem(t *testing.T) {
 	if going.Begun == 0 || !strings.HasPrefix(going.Operation, "decommission-3-") {
 		t.Fatalf("%+v", going)
 	}
-	if text := c.admin(2, "operations", "show", going.Operation, "--wait", "--timeout", "1m"); !strings.Contains(text, going.Operation) || !strings.Contains(text, "done") {
+	if text := c.admin(2, "operations", "describe", going.Operation, "--wait", "--timeout", "1m"); !strings.Contains(text, going.Operation) || !strings.Contains(text, "done") {
 		t.Errorf("who waits for it is told %s", text)
 	}
 	done = c.operation(1, going.Operation, "done")
@@ -90,7 +90,7 @@ func TestOperationsSurviveWhoBeganThem(t *testing.T) {
 	if text := c.admin(1, "operations", "list"); !strings.HasPrefix(text, "OPERATION") || !strings.Contains(text, "drain-2-0") || !strings.Contains(text, "start another broker") {
 		t.Errorf("what is under way is %s", text)
 	}
-	code, _, stderr := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "operations", "show", going.Operation, "--wait")
+	code, _, stderr := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "operations", "describe", going.Operation, "--wait")
 	if code != 1 || !strings.Contains(stderr, "is stuck: ") {
 		t.Errorf("who waits for what is stuck is told %d, %s", code, stderr)
 	}

@@ -24,7 +24,7 @@ type looker struct {
 
 func (l looker) look(topic, query string) (status int, is admin.PeekedMessages, said string) {
 	l.Helper()
-	resp, err := http.Get("http://" + l.http + "/api/v1/topics/" + topic + "/messages?" + query)
+	resp, err := http.Get("http://" + l.http + "/api/v1/topics/" + topic + "/records?" + query)
 	must(l.T, err)
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
@@ -46,7 +46,7 @@ func (l looker) looks(topic, query string) admin.PeekedMessages {
 }
 
 func offsetsOf(is admin.PeekedMessages) (all []int64) {
-	for _, m := range is.Messages {
+	for _, m := range is.Records {
 		all = append(all, m.Offset)
 	}
 	return all
@@ -81,10 +81,10 @@ func TestALookIntoATopic(t *testing.T) {
 	}
 
 	is := l.looks("t", "partition=1&from=start&limit=6")
-	if len(is.Messages) != 6 || is.Next != 6 || is.LogStart != 0 || is.HighWatermark != 20 {
+	if len(is.Records) != 6 || is.Next != 6 || is.LogStart != 0 || is.HighWatermark != 20 {
 		t.Fatalf("%+v", is)
 	}
-	m := is.Messages
+	m := is.Records
 	if *m[0].Key != "k0" || *m[0].Value != "grüße 0" || m[0].Timestamp != begin.UTC().Format(time.RFC3339Nano) || m[0].Cut || m[0].Partition != 1 {
 		t.Errorf("%+v", m[0])
 	}
@@ -134,7 +134,7 @@ func TestALookIntoATopic(t *testing.T) {
 	large := strings.Repeat("ä", 40_000)
 	must(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Partition: 0, Value: []byte("x" + large)}).FirstErr())
 	is = l.looks("t", "partition=0")
-	if m := is.Messages[0]; !m.Cut || m.ValueBytes != 80_001 || m.Value == nil || len(*m.Value) != 64<<10-1 {
+	if m := is.Records[0]; !m.Cut || m.ValueBytes != 80_001 || m.Value == nil || len(*m.Value) != 64<<10-1 {
 		t.Errorf("cut %v, %d of %d bytes", m.Cut, len(*m.Value), m.ValueBytes)
 	}
 
@@ -161,7 +161,7 @@ func TestALookIntoATopic(t *testing.T) {
 		must(t, plain.ProduceSync(t.Context(), &kgo.Record{Topic: "big", Value: append(fmt.Append(nil, i, "."), noise...)}).FirstErr())
 	}
 	is = l.looks("big", "from=start&limit=3")
-	if fmt.Sprint(offsetsOf(is)) != "[0 1 2]" || !strings.HasPrefix(shownValue(is.Messages[2]), "2.") {
+	if fmt.Sprint(offsetsOf(is)) != "[0 1 2]" || !strings.HasPrefix(shownValue(is.Records[2]), "2.") {
 		t.Errorf("%v", offsetsOf(is))
 	}
 }
@@ -187,7 +187,7 @@ func TestALookSaysWhatIsOfATransaction(t *testing.T) {
 		must(t, client.EndTransaction(t.Context(), commit))
 	}
 	is := l.looks("t", "from=start")
-	if fmt.Sprint(offsetsOf(is)) != "[0 2]" || !is.Messages[0].Transactional || is.Next != is.HighWatermark {
+	if fmt.Sprint(offsetsOf(is)) != "[0 2]" || !is.Records[0].Transactional || is.Next != is.HighWatermark {
 		t.Errorf("%+v", is)
 	}
 }
@@ -205,7 +205,7 @@ func TestALookDoesNotExpandWithoutEnd(t *testing.T) {
 	if status, _, said := l.look("t", "from=start"); status != http.StatusUnprocessableEntity || !strings.Contains(said, "`rustmq consume`") {
 		t.Errorf("%d %s", status, said)
 	}
-	if is := l.looks("t", "offset=1"); len(is.Messages) != 1 || shownValue(is.Messages[0]) != "behind it" {
+	if is := l.looks("t", "offset=1"); len(is.Records) != 1 || shownValue(is.Records[0]) != "behind it" {
 		t.Errorf("%+v", is)
 	}
 }

@@ -61,7 +61,7 @@ func TestRecordsSentByHand(t *testing.T) {
 	send(`{"partition":1,"key":"","value":"","headers":[{"key":"none"},{"key":"","value":""},{"key":"raw","value_base64":"/wA="}]}`)
 	send(`{"partition":1,"key_base64":"/wA=","value":"{\"a\":1}","timestamp":"2026-02-03T04:05:06.789Z"}`)
 	l := looker{t, n.HTTP()}
-	m := l.looks("t", "partition=1&from=start").Messages
+	m := l.looks("t", "partition=1&from=start").Records
 	if len(m) != 3 || m[0].Key != nil || m[0].KeyBase64 != nil || m[0].Value != nil || m[1].Key == nil || *m[1].Key != "" || *m[1].Value != "" {
 		t.Fatalf("%+v", m)
 	}
@@ -144,7 +144,7 @@ func TestRecordsSentByHand(t *testing.T) {
 	if p := done.Partitions; *p[0].LogStart != 2 || p[1].LogStart != nil || !strings.Contains(p[1].Error, "0 to 2") || p[2].LogStart == nil {
 		t.Errorf("%+v", done)
 	}
-	if is := l.looks("t", "partition=1&from=start"); is.LogStart != 2 || is.Messages[0].Offset != 2 {
+	if is := l.looks("t", "partition=1&from=start"); is.LogStart != 2 || is.Records[0].Offset != 2 {
 		t.Errorf("%+v", is)
 	}
 	if is := l.looks("t", "partition=0&from=start"); is.LogStart != is.HighWatermark {
@@ -208,7 +208,7 @@ func TestALookFindsBytes(t *testing.T) {
 	for range 4 {
 		must(t, client.ProduceSync(t.Context(), &kgo.Record{Value: make([]byte, 12<<20)}).FirstErr())
 	}
-	if is := l.looks("t", "offset=5&value=nowhere"); len(is.Messages) != 0 || is.Looked != 3 || is.Next != 8 {
+	if is := l.looks("t", "offset=5&value=nowhere"); len(is.Records) != 0 || is.Looked != 3 || is.Next != 8 {
 		t.Errorf("it looked at %d, up to %d", is.Looked, is.Next)
 	}
 
@@ -283,10 +283,10 @@ func TestConfigsOfATopicSayWhereTheyComeFrom(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	var would admin.Topic
-	if status, said := call(t, http.MethodPatch, api+"/t", `{"delete":["retention.ms"],"set":{"cleanup.policy":"compact"},"validate_only":true}`, &would); status != http.StatusOK || len(would.Configs) != 1 {
+	if status, said := call(t, http.MethodPatch, api+"/t", `{"delete":["retention.ms"],"set":{"cleanup.policy":"compact"},"dry_run":true}`, &would); status != http.StatusOK || len(would.Configs) != 1 {
 		t.Error(status, said)
 	}
-	if status, said := call(t, http.MethodPatch, api+"/t", `{"set":{"retention.ms":"soon"},"validate_only":true}`, nil); status != http.StatusBadRequest {
+	if status, said := call(t, http.MethodPatch, api+"/t", `{"set":{"retention.ms":"soon"},"dry_run":true}`, nil); status != http.StatusBadRequest {
 		t.Error(status, said)
 	}
 	if c := of("retention.ms"); c.Source != "topic" {

@@ -63,7 +63,7 @@ func (n *Node) openTokens(mechanisms *sasl.Mechanisms) error {
 	if err := rules.Validate(); err != nil {
 		return fmt.Errorf("security.sasl.oauth: %w", err)
 	}
-	keys, err := jwks.Open(jwks.Options{Place: c.JWKS, CAFile: c.CAFile, Interval: time.Duration(c.Refresh), Log: n.log.With("room", "jwks")})
+	keys, err := jwks.Open(jwks.Options{Place: c.JWKS, CAFile: c.CAFile, Interval: time.Duration(c.RefreshInterval), Log: n.log.With("room", "jwks")})
 	if err != nil {
 		return fmt.Errorf("security.sasl.oauth.jwks: %w", err)
 	}

@@ -166,24 +166,11 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	if err := f.hasOwnCertificate(config); err != nil {
 		return err
 	}
-	unused := configs.Origin("")
-	if f.ephemeral {
-		const key = "broker.data_dir"
-		switch from := config.Origin(key); {
-		case from == "--data-dir":
-			return &flagError{errors.New("--ephemeral and --data-dir: give one of them")}
-		case from == "--set":
-			return &flagError{errors.New("--ephemeral and --set " + key + ": give one of them")}
-		case !byDefault(config, key):
-			unused = from
-		}
-		dir, err := os.MkdirTemp("", "rustmq-")
-		if err != nil {
-			return fmt.Errorf("make the temporary data directory: %w", err)
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		config.Broker.DataDir = dir
+	unused, remove, err := f.temporary(config)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, remove()) }()
 	limitMemory()
 	defer boundGarbage(spareHeap)()
 	hangups := make(chan os.Signal, 1)
@@ -241,6 +228,29 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	}
 	_, err = fmt.Fprintf(stdout, "\nrustmq stopped in %v; %s\n", took, kept)
 	return err
+}
+
+// temporary gives an ephemeral node its data directory, which remove takes away. unused is
+// where another was named, which does not count then.
+func (f *serveFlags) temporary(config *configs.Config) (unused configs.Origin, remove func() error, err error) {
+	if !f.ephemeral {
+		return "", func() error { return nil }, nil
+	}
+	const key = "broker.data_dir"
+	switch from := config.Origin(key); {
+	case from == "--data-dir":
+		return "", nil, &flagError{errors.New("--ephemeral and --data-dir: give one of them")}
+	case from == "--set":
+		return "", nil, &flagError{errors.New("--ephemeral and --set " + key + ": give one of them")}
+	case !byDefault(config, key):
+		unused = from
+	}
+	dir, err := os.MkdirTemp("", "rustmq-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make the temporary data directory: %w", err)
+	}
+	config.Broker.DataDir = dir
+	return unused, func() error { return os.RemoveAll(dir) }, nil
 }
 
 // failure is what serve ends with when the node cannot go on: why, what is lost, and

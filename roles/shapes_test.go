@@ -95,7 +95,7 @@ func TestJSONStaysAsItIs(t *testing.T) {
 		{"", "admin brokers list", server}, {"", "admin brokers describe", "1" + server}, {"", "admin brokers drain", "1" + server}, {"", "admin brokers undrain", "1" + server},
 		{"", "admin brokers decommission", "1 --dry-run" + server},
 		{"", "admin cluster health", server}, {"", "admin cluster describe", server}, {"", "admin cluster rebalance", "--dry-run" + server},
-		{"", "admin operations list", server}, {"", "admin operations show", "reassignment-0" + server}, {"", "admin controllers list", server}, {"", "admin controllers snapshot", server}, {"", "admin controllers remove", "1 --dry-run" + server},
+		{"", "admin operations list", server}, {"", "admin operations describe", "reassignment-0" + server}, {"", "admin controllers list", server}, {"", "admin controllers snapshot", server}, {"", "admin controllers remove", "1 --dry-run" + server},
 		{"", "admin storage", server}, {"", "admin storage probe", server}, {"", "admin storage check", server}, {"", "admin storage cost", server}, {"", "admin storage confirm-clock", server},
 		{"", "admin quotas set", "--user alice producer_byte_rate=1000000" + server}, {"", "admin quotas list", server},
 		{"", "admin config set", "operations.log_level=warn" + server}, {"", "admin config list", server}, {"", "admin config history", server}, {"", "admin config unset", "operations.log_level" + server},

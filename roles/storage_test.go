@@ -33,7 +33,7 @@ func newBucketNode(t *testing.T, set map[string]string) *bucketNode {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	b := &bucketNode{T: t, dir: filepath.Join(t.TempDir(), "bucket")}
-	settings := map[string]string{"object_storage.url": "file://" + b.dir, "wal.upload_interval": "10ms", "object_storage.metadata_log": "10ms"}
+	settings := map[string]string{"object_storage.url": "file://" + b.dir, "wal.upload_interval": "10ms", "object_storage.metadata_log_interval": "10ms"}
 	for key, value := range set {
 		settings[key] = value
 	}
@@ -341,10 +341,10 @@ func TestMetricsOfTheBucket(t *testing.T) {
 	text, err := io.ReadAll(resp.Body)
 	must(t, err)
 	for _, want := range []string{
-		`rustmq_bucket_requests_total{class="put"} `, `rustmq_bucket_bytes_total{class="put"} `, `rustmq_bucket_errors_total{class="get"} 0`,
+		`rustmq_bucket_requests_total{class="put"} `, `rustmq_bucket_bytes_total{class="put"} `, `rustmq_bucket_failures_total{class="get"} 0`,
 		`rustmq_bucket_seconds_total{class="list"} `, `rustmq_bucket_circuit_open 0`, `rustmq_bucket_slow_requests 0`, `rustmq_upload_objects_total 1`, `rustmq_upload_failures_total 0`,
 		`rustmq_upload_waiting_bytes 0`, `rustmq_upload_oldest_waiting_seconds 0`, `rustmq_catalogue_objects{state="committed"} 1`,
-		`rustmq_catalogue_bytes{state="committed"} `, `rustmq_catalogue_ranges 1`, `rustmq_metadata_log_unshipped `,
+		`rustmq_catalogue_bytes{state="committed"} `, `rustmq_catalogue_ranges 1`, `rustmq_metadata_log_unshipped_entries `,
 	} {
 		if !strings.Contains(string(text), "\n"+want) {
 			t.Errorf("no %s", want)

@@ -369,9 +369,9 @@ export interface ConfigKeyChange {
 export interface ConfigPatch {
   /** keys that go back to their default */
   delete?: string[] | null;
-  set?: Record<string, string>;
   /** change nothing: answer what would, or why it would not be taken */
-  validate_only?: boolean;
+  dry_run?: boolean;
+  set?: Record<string, string>;
 }
 
 export interface ConfigSet {
@@ -379,8 +379,8 @@ export interface ConfigSet {
   broker?: number;
   /** keys that go back to what each node's own sources say */
   delete?: string[] | null;
+  dry_run?: boolean;
   set?: Record<string, string>;
-  validate_only?: boolean;
 }
 
 export interface ConfigView {
@@ -1047,12 +1047,12 @@ export interface NewToken {
 
 export interface NewTopic {
   configs?: Record<string, string>;
+  dry_run?: boolean;
   name: string;
   /** 0: the broker's default */
   partitions?: number;
   /** 0: min(3, brokers) */
   replication_factor?: number;
-  validate_only?: boolean;
 }
 
 export interface NewUser {
@@ -1245,11 +1245,11 @@ export interface PeekedMessages {
   log_start: number;
   /** records that were read for it, shown or not: one look reads 32 MiB at most */
   looked: number;
-  /** in order of their offsets */
-  messages: Message[] | null;
   /** offset for the next look; high_watermark: there is nothing behind these */
   next: number;
   partition: number;
+  /** in order of their offsets */
+  records: Message[] | null;
   topic: string;
 }
 
@@ -1312,13 +1312,13 @@ export interface QuotaPatch {
   default_user?: boolean;
   /** keys that are held to nothing any more */
   delete?: string[] | null;
+  /** change nothing: answer what would be held to, or why it would not be taken */
+  dry_run?: boolean;
   /** an address, such as 192.0.2.7 or 2001:db8::7; with no user and no client id */
   ip?: string;
   set?: Record<string, number>;
   /** name of a user; ANONYMOUS is who has not said */
   user?: string;
-  /** change nothing: answer what would be held to, or why it would not be taken */
-  validate_only?: boolean;
 }
 
 export interface Quotas {
@@ -1609,7 +1609,7 @@ export interface UsersOutputBody {
 }
 
 export interface WALState {
-  capacity: number;
+  capacity_bytes: number;
   /** share of what produce may use; producers are slowed down from 0.9 on */
   fullness: number;
   /** producers are refused: the log has no room */
@@ -1618,5 +1618,5 @@ export interface WALState {
   refused_partition?: RefusedState;
   /** why the log can have no further file, though its capacity allows for it */
   short?: string;
-  used: number;
+  used_bytes: number;
 }

@@ -43,7 +43,7 @@ func TestStatusSaysWhoIsToBlame(t *testing.T) {
 func TestATopicThatWouldBeMade(t *testing.T) {
 	a := newAsking(t)
 	for body, want := range map[string]string{
-		`{"name":"made","validate_only":true}`: `"configs":{}`, `{"name":"made","validate_only":true,"configs":{"retention.ms":"5"}}`: `"configs":{"retention.ms":"5"}`,
+		`{"name":"made","dry_run":true}`: `"configs":{}`, `{"name":"made","dry_run":true,"configs":{"retention.ms":"5"}}`: `"configs":{"retention.ms":"5"}`,
 	} {
 		a.want(body, http.StatusCreated, a.do(http.MethodPost, "/api/v1/topics", body, "Authorization", "Bearer "+a.local), want, `"replication_factor":3`)
 	}

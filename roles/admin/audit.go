@@ -101,7 +101,7 @@ func registerAudit(h *routes, a auditAPI) {
 }
 
 // readsAudit asks for what a consumer of the topic needs.
-func readsAudit[I any]() access[I] {
+func readsAudit[I any]() row[I] {
 	return to(func(*I) string { return broker.AuditTopic }, need{acl.Read, acl.Topic}).noting("of the name " + broker.AuditTopic)
 }
 

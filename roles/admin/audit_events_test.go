@@ -34,9 +34,9 @@ func TestTheRecordSaysWhatWasDone(t *testing.T) {
 	}
 	for _, c := range []struct{ method, path, body, want string }{
 		{http.MethodPost, "/api/v1/topics", `{"name":"t","partitions":2,"configs":{"retention.ms":"5","cleanup.policy":"delete"}}`, "topic.create allowed topic/t (partitions=2 replication_factor=0 configs=cleanup.policy,retention.ms)"},
-		{http.MethodPost, "/api/v1/topics", `{"name":"v","validate_only":true}`, ""},
+		{http.MethodPost, "/api/v1/topics", `{"name":"v","dry_run":true}`, ""},
 		{http.MethodPost, "/api/v1/topics/t/partitions", `{"total":3}`, "topic.create-partitions allowed topic/t (partitions=3)"},
-		{http.MethodPatch, "/api/v1/topics/t", `{"set":{"retention.ms":"9"},"validate_only":true}`, ""},
+		{http.MethodPatch, "/api/v1/topics/t", `{"set":{"retention.ms":"9"},"dry_run":true}`, ""},
 		{http.MethodPost, "/api/v1/topics/t/records", `{"partition":1,"key":"secret","value":"no secret","headers":[{"key":"h"}]}`, "topic.produce allowed topic/t (partition=1 key_bytes=6 value_bytes=9 headers=1)"},
 		{http.MethodPost, "/api/v1/topics/t/delete-records", `{"partitions":[{"partition":1,"before":2}]}`, "topic.delete-records allowed topic/t (partition=1 before=2)"},
 		{http.MethodPost, "/api/v1/topics/t/delete-records", `{"partitions":[{"partition":1,"before":2},{"partition":0,"before":9999}]}`, "topic.delete-records allowed topic/t (partition=1 before=2) ; topic.delete-records failed topic/t (partition=0 before=9999) it has none of those"},

@@ -230,7 +230,7 @@ func TestCallsAreAudited(t *testing.T) {
 		{http.MethodDelete, "/api/v1/acls?principal=User:bob&resource_type=topic", "", "acl.delete topic bills: allow User:bob read from * (prefixed)"},
 		{http.MethodDelete, "/api/v1/acls?principal=User:carol", "", "acl.delete acl kafka-cluster: no rule is so"},
 		{http.MethodPost, "/api/v1/acls/check", `{"principal":"bob","resource_type":"topic","name":"bills","operation":"read"}`, ""},
-		{http.MethodPost, "/api/v1/topics", `{"name":"asked","validate_only":true}`, ""},
+		{http.MethodPost, "/api/v1/topics", `{"name":"asked","dry_run":true}`, ""},
 		{http.MethodPatch, "/api/v1/topics/made", `{"set":{"retention.ms":"1000"},"delete":["retention.bytes"]}`, "topic.alter-configs topic made: set retention.ms, delete retention.bytes"},
 		{http.MethodPost, "/api/v1/topics/made/partitions", `{"total":3}`, "topic.create-partitions topic made: partitions=3"},
 		{http.MethodPatch, "/api/v1/quotas", `{"user":"bob","default_client_id":true,"set":{"producer_byte_rate":1024},"delete":["consumer_byte_rate"]}`, "quota.alter quota client-id=<default>,user=bob: producer_byte_rate=1024, remove consumer_byte_rate"},

@@ -52,10 +52,10 @@ type ConfigView struct {
 
 // ConfigSet is the body of a change of what is set in a cluster.
 type ConfigSet struct {
-	Broker       *int32            `json:"broker,omitempty" minimum:"1" doc:"one broker; left out: all nodes"`
-	Set          map[string]string `json:"set,omitempty"`
-	Delete       []string          `json:"delete,omitempty" doc:"keys that go back to what each node's own sources say"`
-	ValidateOnly bool              `json:"validate_only,omitempty"`
+	Broker *int32            `json:"broker,omitempty" minimum:"1" doc:"one broker; left out: all nodes"`
+	Set    map[string]string `json:"set,omitempty"`
+	Delete []string          `json:"delete,omitempty" doc:"keys that go back to what each node's own sources say"`
+	DryRun bool              `json:"dry_run,omitempty"`
 }
 
 // ConfigChange is one change that was made, as the history has it.
@@ -98,7 +98,7 @@ func registerConfig(h *routes, a configAPI) {
 	route(h, http.MethodGet, "/api/v1/config", onCluster[struct{}](sees).tagged(imageOf(a.cluster), configOfNodes), a.list)
 	route(h, http.MethodGet, "/api/v1/config/history", onCluster[changesInput](sees), a.history)
 	route(h, http.MethodPatch, "/api/v1/config", onCluster[configSetInput](need{acl.AlterConfigs, acl.Cluster}).act("config.alter").about(toldNode).saying(toldConfig).
-		unless(func(in *configSetInput) bool { return in.Body.ValidateOnly }).tagged(imageOf(a.cluster), configOfNodes), a.alter)
+		unless(func(in *configSetInput) bool { return in.Body.DryRun }).tagged(imageOf(a.cluster), configOfNodes), a.alter)
 }
 
 // toldNode and toldConfig are a change as the audit log has it.
@@ -177,7 +177,7 @@ func (a configAPI) alter(ctx context.Context, in *configSetInput) (*configOutput
 		}
 		change.Ops = append(change.Ops, controller.ConfigOp{Key: name, Op: controller.DeleteConfig})
 	}
-	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{change}, in.Body.ValidateOnly)[0]; err != nil {
+	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{change}, in.Body.DryRun)[0]; err != nil {
 		return nil, problem(err)
 	}
 	return &configOutput{a.view()}, nil

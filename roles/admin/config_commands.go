@@ -42,7 +42,7 @@ Defaults of topics are set under Kafka's name, such as log.retention.ms.`,
 			return e.changeConfig(cmd, patch, node)
 		},
 	}
-	e.configFlags(cmd, &node, &patch.ValidateOnly)
+	e.configFlags(cmd, &node, &patch.DryRun)
 	return cmd
 }
 
@@ -60,7 +60,7 @@ func (e *env) unsetConfig() *cobra.Command {
 			return e.changeConfig(cmd, patch, node)
 		},
 	}
-	e.configFlags(cmd, &node, &patch.ValidateOnly)
+	e.configFlags(cmd, &node, &patch.DryRun)
 	return cmd
 }
 
@@ -80,7 +80,7 @@ func (e *env) changeConfig(cmd *cobra.Command, patch ConfigSet, node int32) erro
 	if err := e.client(cmd).call(cmd.Context(), http.MethodPatch, "/api/v1/config", patch, &out); err != nil {
 		return err
 	}
-	if patch.ValidateOnly && e.output == "table" {
+	if patch.DryRun && e.output == "table" {
 		fmt.Fprintln(e.stdout, "it could be done; nothing was changed (--dry-run)")
 		return nil
 	}

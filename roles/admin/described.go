@@ -14,7 +14,7 @@ func summaries() map[string]string {
 	return map[string]string{
 		"GET /topics": "List topics", "POST /topics": "Create a topic", "GET /topics/{name}": "Describe a topic", "PATCH /topics/{name}": "Alter the configuration of a topic",
 		"DELETE /topics/{name}": "Delete a topic", "POST /topics/{name}/partitions": "Add partitions to a topic", "GET /topics/{name}/partitions": "List the partitions of a topic",
-		"GET /topics/{name}/messages": "Look at some records of a partition", "GET /topics/{name}/tail": "Follow what comes into a topic", "POST /topics/{name}/records": "Send a record", "POST /topics/{name}/delete-records": "Delete records up to an offset",
+		"GET /topics/{name}/records": "Look at some records of a partition", "GET /topics/{name}/tail": "Follow what comes into a topic", "POST /topics/{name}/records": "Send a record", "POST /topics/{name}/delete-records": "Delete records up to an offset",
 		"GET /topics/{name}/configs": "Show the configuration of a topic, and where each value comes from", "GET /groups/{group}/lag": "Show how far a group was behind in the last hour",
 		"GET /quotas": "List quotas", "PATCH /quotas": "Set or delete quotas of an entity",
 		"GET /acls": "List access rules", "POST /acls": "Create access rules", "DELETE /acls": "Delete access rules", "POST /acls/check": "Explain who may do what, and why",

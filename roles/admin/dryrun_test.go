@@ -71,8 +71,8 @@ func TestWhatWouldBeHeldTo(t *testing.T) {
 		a.want(body, http.StatusOK, a.do(http.MethodPatch, "/api/v1/quotas", body, as...), want)
 	}
 	set(`{"user":"alice","set":{"request_percentage":5}}`, `"request_percentage":5`)
-	set(`{"user":"alice","set":{"producer_byte_rate":7},"delete":["request_percentage"],"validate_only":true}`, `"rates":{"producer_byte_rate":7}`)
-	a.want("of no key", http.StatusBadRequest, a.do(http.MethodPatch, "/api/v1/quotas", `{"user":"alice","set":{"nonsense":5},"validate_only":true}`, as...))
+	set(`{"user":"alice","set":{"producer_byte_rate":7},"delete":["request_percentage"],"dry_run":true}`, `"rates":{"producer_byte_rate":7}`)
+	a.want("of no key", http.StatusBadRequest, a.do(http.MethodPatch, "/api/v1/quotas", `{"user":"alice","set":{"nonsense":5},"dry_run":true}`, as...))
 	if w := a.do(http.MethodGet, "/api/v1/quotas", "", as...); !strings.Contains(w.Body.String(), `"request_percentage":5`) || strings.Contains(w.Body.String(), "producer_byte_rate") {
 		t.Errorf("it was changed: %s", w.Body)
 	}

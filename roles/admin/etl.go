@@ -466,7 +466,7 @@ func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Tim
 			problems = append(problems, Problem{
 				ID: "module/" + t.Name, Kind: "module", Severity: controller.Critical, Since: spent.At,
 				What: fmt.Sprintf("module %s is disabled since %s: version %d failed too often on %s (%s); it is not entered any more, and %s", t.Name, spent.At.Format(time.RFC3339), spent.Version, spent.By, spent.Reason, meanwhile(t)),
-				Do:   fmt.Sprintf("`rustmq admin etl test %s --input FILE` tries it with records; then %sdeploy a version that is mended, or `rustmq admin etl enable %s`; `rustmq admin etl disable %s` has records pass without it", t.Name, back, t.Name, t.Name),
+				Do:   fmt.Sprintf("`rustmq admin etl test %s --sample FILE` tries it with records; then %sdeploy a version that is mended, or `rustmq admin etl enable %s`; `rustmq admin etl disable %s` has records pass without it", t.Name, back, t.Name, t.Name),
 			})
 		}
 	}

@@ -192,7 +192,7 @@ func TestLifeOfAModule(t *testing.T) {
 	for _, want := range []string{"trap: it fell", "of-m          7 running         1   9   8"} {
 		does(want, "describe", "m")
 	}
-	out = does("change", "test", "m", "--input", sample)
+	out = does("change", "test", "m", "--sample", sample)
 	if !strings.Contains(out, "as it is") {
 		t.Errorf("a test shows nothing of what is kept:\n%s", out)
 	}
@@ -219,11 +219,11 @@ func TestLifeOfAModule(t *testing.T) {
 	fails("has more than 1000 records, which is what a server takes", "deploy", "m", "--battery", "upper", "--topics", "t", "--sample", many)
 	long := fileOf(t, "long", strings.Repeat(strings.Repeat("x", 1000)+" ", 900))
 	fails("test the .wasm file itself", "deploy", "m", "--battery", "upper", "--topics", "t", "--sample", long)
-	fails("900 records make", "test", "m", "--input", long)
-	does("change 900", "test", "upper", "--input", long)
+	fails("900 records make", "test", "m", "--sample", long)
+	does("change 900", "test", "upper", "--sample", long)
 	fits := fileOf(t, "fits", strings.Repeat(strings.Repeat("x", 900)+" ", 900))
 	does("change 900", "deploy", "m", "--battery", "upper", "--topics", "t", "--dry-run", "--sample", fits, "--spec", fileOf(t, "spec", `{"config":"`+strings.Repeat("x", metadata.MaxTransformSpec-100)+`"}`))
-	fails("has more than 100000 records", "test", "upper", "--input", many)
+	fails("has more than 100000 records", "test", "upper", "--sample", many)
 	fails("--version: upper is a file or a battery", "test", "upper", "--version", "2")
 	fails("no name of a module", "deploy", "M.1", "--battery", "upper", "--topics", "t")
 	fails("--config is no JSON", "deploy", "m", "--battery", "upper", "--config", "{")
@@ -240,7 +240,7 @@ func TestLifeOfAModule(t *testing.T) {
 	does("note: there is no topic out yet: records wait for it", "deploy", "a", "--battery", "upper", "--topics", "t", "--mode", "async", "--on-failure", "pass", "--output-topic", "out", "--dry-run")
 	sum := sha256.Sum256([]byte(upperModule))
 	does(hex.EncodeToString(sum[:]), "deploy", "a", "--battery", "upper", "--topics", "t", "--dry-run", "-o", "json")
-	does("change 1", "test", "upper", "--input", sample)
+	does("change 1", "test", "upper", "--sample", sample)
 	does("writes in capitals", "batteries")
 }
 

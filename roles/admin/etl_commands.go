@@ -18,6 +18,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
@@ -48,8 +49,9 @@ type specFlags struct {
 	file                                         string
 	mode, onFailure, deadLetters, output, config string
 	topics, routes                               []string
-	stage, priority, deadline, instances         int64
-	memory                                       int64
+	stage, priority, instances                   int64
+	deadline                                     time.Duration
+	memory                                       string
 }
 
 func (s *specFlags) add(cmd *cobra.Command) {
@@ -64,8 +66,8 @@ func (s *specFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&s.output, "output-topic", "", "`TOPIC` of an async module's records")
 	flags.Int64Var(&s.stage, "stage", 0, "0, 1 or 2, in this order")
 	flags.Int64Var(&s.priority, "priority", 0, "within the stage, the higher first")
-	flags.Int64Var(&s.deadline, "deadline-ms", 0, "`MILLISECONDS` of a call (default 100)")
-	flags.Int64Var(&s.memory, "memory-bytes", 0, "`BYTES` of an instance (default 64 MiB)")
+	flags.DurationVar(&s.deadline, "deadline", 0, "how long a call may take, in whole milliseconds (default 100ms)")
+	flags.StringVar(&s.memory, "memory", "", "`SIZE` that an instance may have (default 64MiB)")
 	flags.Int64Var(&s.instances, "instances", 0, "calls at once on each broker (default 2)")
 }
 
@@ -89,13 +91,23 @@ func (s *specFlags) spec(cmd *cobra.Command) (json.RawMessage, error) {
 		fields[field] = raw
 		return err
 	}
+	memory := configs.Size(0)
+	if s.memory != "" {
+		var err error
+		if memory, err = configs.ParseSize(s.memory); err != nil {
+			return nil, &UsageError{fmt.Sprintf("--memory %q: want a size, such as 64MiB", s.memory)}
+		}
+	}
+	if s.deadline%time.Millisecond != 0 {
+		return nil, &UsageError{fmt.Sprintf("--deadline %v: want whole milliseconds, such as 100ms", s.deadline)}
+	}
 	for _, f := range []struct {
 		flag, field string
 		value       any
 	}{
 		{"mode", "mode", s.mode}, {"topics", "topics", s.topics}, {"on-failure", "on_failure", s.onFailure}, {"dead-letter-topic", "dead_letter_topic", s.deadLetters},
 		{"routes", "routes", s.routes}, {"output-topic", "output", s.output}, {"stage", "stage", s.stage}, {"priority", "priority", s.priority},
-		{"deadline-ms", "deadline_ms", s.deadline}, {"memory-bytes", "memory_bytes", s.memory}, {"instances", "instances", s.instances},
+		{"deadline", "deadline_ms", s.deadline.Milliseconds()}, {"memory", "memory_bytes", int64(memory)}, {"instances", "instances", s.instances},
 	} {
 		if err := set(f.flag, f.field, f.value); err != nil {
 			return nil, err

@@ -31,9 +31,9 @@ func (e *env) testModule() *cobra.Command {
 MODULE is a .wasm file, or a battery that comes with rustmq: it runs in this process, as it would
 on a broker, and no server is asked. Else it is the name of a module that is deployed, which the
 server tries with the spec of its version.`,
-		Example: "  rustmq admin etl test mask --config @mask.json --input users.ndjson\n" +
-			"  rustmq admin etl test ./check.wasm --spec check.json --input - -f json -o json\n" +
-			"  rustmq admin etl test hide-mail --input users.ndjson",
+		Example: "  rustmq admin etl test mask --config @mask.json --sample users.ndjson\n" +
+			"  rustmq admin etl test ./check.wasm --spec check.json --sample - -f json -o json\n" +
+			"  rustmq admin etl test hide-mail --sample users.ndjson",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			local, err := e.localModule(args[0])
@@ -90,7 +90,7 @@ server tries with the spec of its version.`,
 	}
 	spec.add(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&input, "input", "", "`FILE` of records, one a line; - is standard input (default: none, the module is only loaded)")
+	flags.StringVar(&input, "sample", "", "`FILE` of records, one a line; - is standard input (default: none, the module is only loaded)")
 	flags.StringVarP(&format, "format", "f", "%v", "how a line becomes a record, as of produce, or json")
 	flags.StringVar(&topic, "topic", "", "`TOPIC` of the records (default: one that the spec names)")
 	flags.Uint32Var(&version, "version", 0, "`VERSION` of a module that is deployed (default: the one that is active)")
@@ -99,7 +99,7 @@ server tries with the spec of its version.`,
 
 // changedSpec is a flag of the spec that was given.
 func changedSpec(cmd *cobra.Command) string {
-	for _, name := range []string{"spec", "mode", "topics", "config", "on-failure", "dead-letter-topic", "routes", "output-topic", "stage", "priority", "deadline-ms", "memory-bytes", "instances"} {
+	for _, name := range []string{"spec", "mode", "topics", "config", "on-failure", "dead-letter-topic", "routes", "output-topic", "stage", "priority", "deadline", "memory", "instances"} {
 		if cmd.Flags().Changed(name) {
 			return name
 		}

@@ -59,7 +59,7 @@ type groupsAPI struct {
 }
 
 func registerGroups(h *routes, a groupsAPI) {
-	group := func(op acl.Operation) access[groupName] {
+	group := func(op acl.Operation) row[groupName] {
 		return to(func(in *groupName) string { return in.Group }, need{op, acl.Group})
 	}
 	route(h, http.MethodGet, "/api/v1/groups", whoever[groupsQuery]("groups that the caller may not describe are left out, unless it may describe the cluster, and so are topics"), a.list)

@@ -52,7 +52,7 @@ nothing else may fail meanwhile. Ids stay the same for as long as a problem last
 	flags.BoolVar(&w.watch, "watch", false, "go on looking, and print what has changed, until interrupted")
 	flags.BoolVar(&w.until, "exit-when-healthy", false, "go on looking until nothing is wrong")
 	flags.DurationVar(&w.every, "interval", 2*time.Second, "time between two looks")
-	flags.DurationVar(&w.limit, "timeout", 0, "give up after that `TIME`; 0: never")
+	flags.DurationVar(&w.limit, "timeout", 0, "how long to wait; 0: as long as it takes")
 	flags.StringVar(&w.failOn, "fail-on", controller.Warning, "exit with 1 only from this severity on: critical or warning")
 	return cmd
 }

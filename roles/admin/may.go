@@ -39,7 +39,7 @@ type may struct {
 }
 
 // mayOf is a route's row.
-func mayOf[I any](method, path string, a access[I]) may {
+func mayOf[I any](method, path string, a row[I]) may {
 	return may{method, strings.Split(path, "/"), func(who *subject, values map[string]string, body []byte) bool {
 		var in I
 		fill(reflect.ValueOf(&in).Elem(), values, body)
@@ -71,7 +71,7 @@ func fill(in reflect.Value, values map[string]string, body []byte) {
 }
 
 // allowsAny reports whether there may be a resource for which a subject may call.
-func (a access[I]) allowsAny(who *subject) bool {
+func (a row[I]) allowsAny(who *subject) bool {
 	for _, n := range a.needs {
 		allowed := n.missing(who, "") == nil
 		if n.on != acl.Cluster {

@@ -45,7 +45,7 @@ type PeekedMessages struct {
 	HighWatermark int64     `json:"high_watermark"`
 	Next          int64     `json:"next" doc:"offset for the next look; high_watermark: there is nothing behind these"`
 	Looked        int       `json:"looked" doc:"records that were read for it, shown or not: one look reads 32 MiB at most"`
-	Messages      []Message `json:"messages" doc:"in order of their offsets"`
+	Records       []Message `json:"records" doc:"in order of their offsets"`
 }
 
 type (
@@ -69,7 +69,7 @@ type messagesAPI struct {
 }
 
 func registerMessages(h *routes, a messagesAPI) {
-	route(h, http.MethodGet, "/api/v1/topics/{name}/messages", to(func(in *messagesInput) string { return in.Name }, need{acl.Read, acl.Topic}).noting("some records of one partition; no offset is committed"), a.peek)
+	route(h, http.MethodGet, "/api/v1/topics/{name}/records", to(func(in *messagesInput) string { return in.Name }, need{acl.Read, acl.Topic}).noting("some records of one partition; no offset is committed"), a.peek)
 	route(h, http.MethodPost, "/api/v1/topics/{name}/records", to(func(in *sendInput) string { return in.Name }, need{acl.Write, acl.Topic}).act("topic.produce").saying(toldRecord), a.produce, withStatus(http.StatusCreated))
 	route(h, http.MethodPost, "/api/v1/topics/{name}/delete-records", to(func(in *trimInput) string { return in.Name }, need{acl.Delete, acl.Topic}).act("topic.delete-records").saying(toldTrim), a.trim)
 }
@@ -89,10 +89,10 @@ func (a messagesAPI) peek(ctx context.Context, in *messagesInput) (*messagesOutp
 		return nil, messagesProblem(err)
 	}
 	out := &messagesOutput{PeekedMessages{
-		Topic: in.Name, Partition: in.Partition, LogStart: is.LogStart, HighWatermark: is.HighWatermark, Next: is.Next, Looked: is.Looked, Messages: []Message{},
+		Topic: in.Name, Partition: in.Partition, LogStart: is.LogStart, HighWatermark: is.HighWatermark, Next: is.Next, Looked: is.Looked, Records: []Message{},
 	}}
 	for i := range is.Records {
-		out.Body.Messages = append(out.Body.Messages, shownMessage(in.Partition, &is.Records[i]))
+		out.Body.Records = append(out.Body.Records, shownMessage(in.Partition, &is.Records[i]))
 	}
 	return out, nil
 }

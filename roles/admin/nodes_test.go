@@ -52,7 +52,7 @@ func (a *asking) get(path string, status int, into any) {
 func TestNodesSayHowTheyStand(t *testing.T) {
 	a := newAsking(t, func(o *Options) {
 		o.Tellers = saying{TellNode: {
-			{Broker: 1, Answer: json.RawMessage(`{"version":"1.2.3","disk_free_bytes":5,"disk_total_bytes":10,"wal":{"capacity":7,"used":1,"fullness":0.5},"troubles":["it is hot"]}`)},
+			{Broker: 1, Answer: json.RawMessage(`{"version":"1.2.3","disk_free_bytes":5,"disk_total_bytes":10,"wal":{"capacity_bytes":7,"used_bytes":1,"fullness":0.5},"troubles":["it is hot"]}`)},
 			{Broker: 2, Unknown: "broker 2 does not say: no answer"}, {Broker: 3, Answer: json.RawMessage(`["of a later version"]`)},
 		}}
 	})

@@ -14,7 +14,7 @@ func TestNumbersInPathsAreWhole(t *testing.T) {
 	for _, c := range []struct{ method, path, body string }{
 		{http.MethodGet, "/api/v1/brokers/4294967299", ""}, {http.MethodDelete, "/api/v1/brokers/4294967299", ""}, {http.MethodGet, "/api/v1/brokers/4294967299/replicas", ""},
 		{http.MethodPost, "/api/v1/brokers/4294967299/drain", `{"draining":true}`}, {http.MethodPost, "/api/v1/brokers/4294967299/decommission", ""},
-		{http.MethodGet, "/api/v1/topics/one/messages?partition=4294967296", ""}, {http.MethodDelete, modulesPath + "/m?version=4294967297", ""},
+		{http.MethodGet, "/api/v1/topics/one/records?partition=4294967296", ""}, {http.MethodDelete, modulesPath + "/m?version=4294967297", ""},
 	} {
 		a.want(c.method+" "+c.path, http.StatusUnprocessableEntity, a.do(c.method, c.path, c.body, as...))
 	}

@@ -52,8 +52,8 @@ func (e *env) showOperations(all []Operation) {
 func (e *env) showOperation() *cobra.Command {
 	var w waiting
 	cmd := &cobra.Command{
-		Use: "show ID", Short: "Show how far an operation is", Args: cobra.ExactArgs(1),
-		Example: "  rustmq admin operations show drain-2-14 --wait --timeout 5m",
+		Use: "describe ID", Short: "Show how far an operation is", Args: cobra.ExactArgs(1),
+		Example: "  rustmq admin operations describe drain-2-14 --wait --timeout 5m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, path := e.client(cmd), operationsPath+"/"+url.PathEscape(args[0])
 			var out Operation

@@ -43,7 +43,7 @@ type QuotaPatch struct {
 	Set    map[string]float64 `json:"set,omitempty"`
 	Delete []string           `json:"delete,omitempty" doc:"keys that are held to nothing any more"`
 
-	ValidateOnly bool `json:"validate_only,omitempty" doc:"change nothing: answer what would be held to, or why it would not be taken"`
+	DryRun bool `json:"dry_run,omitempty" doc:"change nothing: answer what would be held to, or why it would not be taken"`
 }
 
 type (
@@ -59,7 +59,7 @@ type (
 
 func registerQuotas(h *routes, a api) {
 	route(h, http.MethodGet, "/api/v1/quotas", onCluster[PageQuery](describesConfigs).tagged(imageOf(a.cluster), quotasOfAll), a.listQuotas)
-	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas).unless(func(in *quotaPatchInput) bool { return in.Body.ValidateOnly }).tagged(imageOf(a.cluster), quotasOfAll), a.alterQuotas)
+	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas).unless(func(in *quotaPatchInput) bool { return in.Body.DryRun }).tagged(imageOf(a.cluster), quotasOfAll), a.alterQuotas)
 }
 
 // toldEntity and toldQuotas are a change of quotas as the audit log has it, as of Kafka's
@@ -123,12 +123,12 @@ func (a api) alterQuotas(ctx context.Context, in *quotaPatchInput) (*quotaOutput
 		return nil, huma.NewError(http.StatusBadRequest, err.Error())
 	}
 	change := controller.QuotaChange{Entity: entity, Set: in.Body.Set, Remove: in.Body.Delete}
-	if err := a.cluster.AlterClientQuotas(ctx, []controller.QuotaChange{change}, in.Body.ValidateOnly)[0]; err != nil {
+	if err := a.cluster.AlterClientQuotas(ctx, []controller.QuotaChange{change}, in.Body.DryRun)[0]; err != nil {
 		return nil, problem(err)
 	}
 	held := map[string]float64{}
 	maps.Copy(held, a.cluster.Image().ClientQuotasOf(entity))
-	if in.Body.ValidateOnly {
+	if in.Body.DryRun {
 		maps.Copy(held, in.Body.Set)
 		for _, key := range in.Body.Delete {
 			delete(held, key)
@@ -232,7 +232,7 @@ for its /64; QUIC's streams are not counted. Ten seconds' worth may be taken at 
 				return err
 			}
 			return e.print(out, func() {
-				if patch.ValidateOnly {
+				if patch.DryRun {
 					fmt.Fprintln(e.stdout, "it could be done; nothing was changed (--dry-run), and would be held to:")
 				}
 				e.showRates([]Quotas{out})
@@ -247,7 +247,7 @@ for its /64; QUIC's streams are not counted. Ten seconds' worth may be taken at 
 	flags.StringVar(&ip, "ip", "", "an `ADDRESS`, such as 192.0.2.7")
 	flags.BoolVar(&patch.DefaultIP, "default-ip", false, "every address that has no quota by name, each for itself")
 	flags.StringArrayVarP(&patch.Delete, "delete", "d", nil, "`KEY` that is held to nothing any more, may be repeated")
-	flags.BoolVar(&patch.ValidateOnly, "dry-run", false, "say what would be held to, and change nothing")
+	flags.BoolVar(&patch.DryRun, "dry-run", false, "say what would be held to, and change nothing")
 	return cmd
 }
 

@@ -77,8 +77,8 @@ func shellName(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// access is what a route asks for.
-type access[I any] struct {
+// row is what a route asks for, and what the audit log is told of its calls; [Row] is how it is shown.
+type row[I any] struct {
 	needs []need
 	// either: one of needs is enough, the narrowest first; else all are needed.
 	either bool
@@ -101,60 +101,60 @@ type access[I any] struct {
 }
 
 // to asks for all of needs, on the resource that the call names.
-func to[I any](name func(*I) string, needs ...need) access[I] {
-	return access[I]{needs: needs, name: name}
+func to[I any](name func(*I) string, needs ...need) row[I] {
+	return row[I]{needs: needs, name: name}
 }
 
 // onCluster asks for an operation on the cluster.
-func onCluster[I any](n need) access[I] { return access[I]{needs: []need{n}} }
+func onCluster[I any](n need) row[I] { return row[I]{needs: []need{n}} }
 
 // whoever is served to all that have said who they are. note says what the route does
 // itself.
-func whoever[I any](note string) access[I] { return access[I]{note: note} }
+func whoever[I any](note string) row[I] { return row[I]{note: note} }
 
-func (a access[I]) or(n ...need) access[I] {
+func (a row[I]) or(n ...need) row[I] {
 	a.needs, a.either = append(slices.Clone(a.needs), n...), true
 	return a
 }
 
-func (a access[I]) noting(note string) access[I] {
+func (a row[I]) noting(note string) row[I] {
 	a.note = note
 	return a
 }
 
 // act names what a call does, as the audit log has it.
-func (a access[I]) act(action string) access[I] {
+func (a row[I]) act(action string) row[I] {
 	a.action = action
 	return a
 }
 
 // about names what a call is about, for the audit log.
-func (a access[I]) about(what func(*I) string) access[I] {
+func (a row[I]) about(what func(*I) string) row[I] {
 	a.what = what
 	return a
 }
 
 // saying tells the audit log what was asked for: no secret, and no value of a configuration.
-func (a access[I]) saying(says func(*I) string) access[I] {
+func (a row[I]) saying(says func(*I) string) row[I] {
 	a.says = says
 	return a
 }
 
 // unless takes calls out of the audit log that change nothing.
-func (a access[I]) unless(asks func(*I) bool) access[I] {
+func (a row[I]) unless(asks func(*I) bool) row[I] {
 	a.asks = asks
 	return a
 }
 
 // tagged has a call tell the entity tag of what it is about, or one that changes it be refused
 // where If-Match names another.
-func (a access[I]) tagged(image func() *metadata.Image, of func(*I) controller.Tagged) access[I] {
+func (a row[I]) tagged(image func() *metadata.Image, of func(*I) controller.Tagged) row[I] {
 	a.image, a.of = image, of
 	return a
 }
 
 // served serves a call, with the tag of what it is about.
-func served[I, O any](ctx context.Context, a access[I], in *I, serve func(context.Context, *I) (*O, error)) (*O, error) {
+func served[I, O any](ctx context.Context, a row[I], in *I, serve func(context.Context, *I) (*O, error)) (*O, error) {
 	if a.of == nil {
 		return serve(ctx, in)
 	}
@@ -173,7 +173,7 @@ func served[I, O any](ctx context.Context, a access[I], in *I, serve func(contex
 }
 
 // resource is what a call is about, as the audit log has it.
-func (a access[I]) resource(in *I) (kind, name string) {
+func (a row[I]) resource(in *I) (kind, name string) {
 	kind, _, _ = strings.Cut(a.action, ".")
 	if a.what != nil {
 		return kind, a.what(in)
@@ -185,7 +185,7 @@ func (a access[I]) resource(in *I) (kind, name string) {
 }
 
 // check refuses a subject that may not call.
-func (a access[I]) check(who *subject, in *I) (refused error) {
+func (a row[I]) check(who *subject, in *I) (refused error) {
 	name := ""
 	if a.name != nil {
 		name = a.name(in)
@@ -234,7 +234,7 @@ func describeNeeds(needs []need, either bool) string {
 }
 
 // route serves a method of a path to whoever may call it.
-func route[I, O any](s *routes, method, path string, a access[I], serve func(context.Context, *I) (*O, error), change ...func(*huma.Operation)) {
+func route[I, O any](s *routes, method, path string, a row[I], serve func(context.Context, *I) (*O, error), change ...func(*huma.Operation)) {
 	s.rows = append(s.rows, Row{method, path, describeNeeds(a.needs, a.either), a.note})
 	s.mays = append(s.mays, mayOf(method, path, a))
 	if (a.action == "") != (method == http.MethodGet) {

@@ -89,7 +89,7 @@ type Options struct {
 	Holdings Holdings
 	// Tellers asks the brokers what is of their processes, and serves /api/v1/nodes beside Cluster; nil: it cannot.
 	Tellers Tellers
-	// Messages serves /api/v1/topics/{name}/messages, beside Cluster, when it is not nil.
+	// Messages serves /api/v1/topics/{name}/records, beside Cluster, when it is not nil.
 	Messages Messages
 	// Node is what the process knows of itself, and serves /api/v1/node beside Cluster; nil: nothing
 	// is told.

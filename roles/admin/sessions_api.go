@@ -44,7 +44,7 @@ type (
 type sessionsAPI struct{ *door }
 
 func registerSessions(h *routes, a sessionsAPI) {
-	route(h, http.MethodPost, sessionPath, access[loginInput]{note: "for everybody: it is how a user logs in"}.act("session.begin").about(func(in *loginInput) string { return in.Body.User }), a.begin, withStatus(http.StatusCreated))
+	route(h, http.MethodPost, sessionPath, row[loginInput]{note: "for everybody: it is how a user logs in"}.act("session.begin").about(func(in *loginInput) string { return in.Body.User }), a.begin, withStatus(http.StatusCreated))
 	route(h, http.MethodGet, sessionPath, whoever[struct{}](""), a.show)
 	route(h, http.MethodDelete, sessionPath, whoever[struct{}]("it ends the session that calls").act("session.end"), a.end)
 }

@@ -89,8 +89,8 @@ const lateLeast = 10 * time.Second
 
 // WALState is the room of the log.
 type WALState struct {
-	Capacity int64   `json:"capacity"`
-	Used     int64   `json:"used"`
+	Capacity int64   `json:"capacity_bytes"`
+	Used     int64   `json:"used_bytes"`
 	Fullness float64 `json:"fullness" doc:"share of what produce may use; producers are slowed down from 0.9 on"`
 	Short    string  `json:"short,omitempty" doc:"why the log can have no further file, though its capacity allows for it"`
 

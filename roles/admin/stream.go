@@ -104,7 +104,7 @@ type sender func(event, id string, v any) error
 // stream serves server-sent events to whoever may call a path. open says no with an error, or
 // returns what sends events until its context ends or it has no more. It ends the stream, and so
 // do the end of the session, the token or the rights that let it begin.
-func stream[I any](h *routes, path string, a access[I], open func(context.Context, *I) (func(context.Context, sender) error, error)) {
+func stream[I any](h *routes, path string, a row[I], open func(context.Context, *I) (func(context.Context, sender) error, error)) {
 	route(h, http.MethodGet, path, a, func(ctx context.Context, in *I) (*streamOutput, error) {
 		leave, err := h.streams.enter(readerOf(ctx))
 		if err != nil {

@@ -75,7 +75,7 @@ type (
 		HighWatermark int64     `json:"high_watermark"`
 		Next          int64     `json:"next"`
 		Looked        int       `json:"looked"` // records read, that the filter does not take too
-		Messages      []Message `json:"messages"`
+		Records       []Message `json:"records"`
 	}
 	// tailSkipped is offsets [From, To) that are not shown, as skipped.
 	tailSkipped struct {
@@ -415,7 +415,7 @@ func (t *tail) look(ctx context.Context, p *tailed, limit int) (shown int, err e
 	}
 	said := tailRecords{p.index, is.LogStart, is.HighWatermark, is.Next, is.Looked, []Message{}}
 	for i := range is.Records {
-		said.Messages = append(said.Messages, shownMessage(p.index, &is.Records[i]))
+		said.Records = append(said.Records, shownMessage(p.index, &is.Records[i]))
 	}
 	if err := t.send("records", t.position(), said); err != nil {
 		return 0, err

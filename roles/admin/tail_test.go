@@ -122,7 +122,7 @@ func eventInAWord(event string, v any) string {
 	switch v := v.(type) {
 	case tailRecords:
 		var offsets []int64
-		for _, m := range v.Messages {
+		for _, m := range v.Records {
 			offsets = append(offsets, m.Offset)
 		}
 		return fmt.Sprintf("%s %d%v", event, v.Partition, offsets)
@@ -366,17 +366,17 @@ func TestTailsThatAreNone(t *testing.T) {
 		status int
 		says   string
 	}{
-		"orders/tail?partitions=12":                                      {http.StatusBadRequest, "0 to 11"},
-		"orders/tail?partitions=3-1":                                     {http.StatusBadRequest, "as 0,3-5"},
-		"orders/tail?partitions=x":                                       {http.StatusBadRequest, "as 0,3-5"},
-		"orders/tail?partitions=0-99999999999":                           {http.StatusBadRequest, "as 0,3-5"},
-		"orders/tail?at=0":                                               {http.StatusBadRequest, "partition:offset"},
-		"orders/tail?at=0:-1":                                            {http.StatusBadRequest, "partition:offset"},
-		"orders/tail?rate=501":                                           {http.StatusUnprocessableEntity, "rate"},
-		"orders/tail?offset=1&time=2026-01-01T00%3A00%3A00Z":             {http.StatusBadRequest, "one of them"},
-		"ghost/tail":                                                     {http.StatusNotFound, "no topic ghost"},
-		"orders/tail?key=" + strings.Repeat("k", 1001):                   {http.StatusUnprocessableEntity, "key"},
-		"orders/messages?partition=0&value=" + strings.Repeat("v", 1001): {http.StatusUnprocessableEntity, "value"},
+		"orders/tail?partitions=12":                                     {http.StatusBadRequest, "0 to 11"},
+		"orders/tail?partitions=3-1":                                    {http.StatusBadRequest, "as 0,3-5"},
+		"orders/tail?partitions=x":                                      {http.StatusBadRequest, "as 0,3-5"},
+		"orders/tail?partitions=0-99999999999":                          {http.StatusBadRequest, "as 0,3-5"},
+		"orders/tail?at=0":                                              {http.StatusBadRequest, "partition:offset"},
+		"orders/tail?at=0:-1":                                           {http.StatusBadRequest, "partition:offset"},
+		"orders/tail?rate=501":                                          {http.StatusUnprocessableEntity, "rate"},
+		"orders/tail?offset=1&time=2026-01-01T00%3A00%3A00Z":            {http.StatusBadRequest, "one of them"},
+		"ghost/tail":                                                    {http.StatusNotFound, "no topic ghost"},
+		"orders/tail?key=" + strings.Repeat("k", 1001):                  {http.StatusUnprocessableEntity, "key"},
+		"orders/records?partition=0&value=" + strings.Repeat("v", 1001): {http.StatusUnprocessableEntity, "value"},
 	} {
 		a.want(query, want.status, a.do(http.MethodGet, "/api/v1/topics/"+query, "", "Authorization", "Bearer "+a.local), want.says)
 	}

@@ -43,7 +43,7 @@ func (e *env) createTopic() *cobra.Command {
 			var out Topic
 			err = e.client(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/topics", body, &out)
 			verb := "created"
-			if body.ValidateOnly {
+			if body.DryRun {
 				verb = "could be created"
 			}
 			if err != nil && ifNotExists && strings.Contains(err.Error(), "already exists") {
@@ -69,7 +69,7 @@ func (e *env) createTopic() *cobra.Command {
 	flags.Int16VarP(&body.ReplicationFactor, "replication-factor", "r", 0, "replicas of each partition (0: min(3, brokers))")
 	flags.StringArrayVarP(&configs, "config", "c", nil, "`KEY=VALUE`, may be repeated")
 	flags.BoolVar(&ifNotExists, "if-not-exists", false, "succeed when the topic is there")
-	flags.BoolVar(&body.ValidateOnly, "dry-run", false, "only check")
+	flags.BoolVar(&body.DryRun, "dry-run", false, "only check")
 	return cmd
 }
 
@@ -167,7 +167,7 @@ func (e *env) alterTopic() *cobra.Command {
 					return err
 				}
 			}
-			if err := client.call(cmd.Context(), http.MethodPatch, topicPath(args[0]), ConfigPatch{Set: values, Delete: remove, ValidateOnly: dry}, &out); err != nil {
+			if err := client.call(cmd.Context(), http.MethodPatch, topicPath(args[0]), ConfigPatch{Set: values, Delete: remove, DryRun: dry}, &out); err != nil {
 				return err
 			}
 			out.PartitionList = nil

@@ -156,7 +156,7 @@ func TestReassignmentsToWhatStands(t *testing.T) {
 			t.Errorf("under way: %v, %v", under, err)
 		}
 	}
-	topic, _ := n.follower.image().Topic("events")
+	topic, _ := n.images.image().Topic("events")
 	if p := topic.Partition(0); p.PartitionEpoch != 0 || !slices.Equal(p.Replicas, []int32{1}) {
 		t.Errorf("something was moved: %+v", p)
 	}

@@ -24,7 +24,7 @@ const (
 // itself names. To ask for room gives up the frame, which what is decoded shares where
 // it has bytes: none of these does.
 func (b *Broker) answerMemory(q kmsg.Request) int64 {
-	image := b.follower.image()
+	image := b.images.image()
 	all := int64(image.NumTopics()+image.NumPartitions()) * topicAnswer
 	switch q := q.(type) {
 	case *kmsg.MetadataRequest:

@@ -274,7 +274,7 @@ func controllerContext(ctx context.Context, timeoutMillis int32) (context.Contex
 // settle waits until what the controller has decided so far is carried out
 // here, so that a client that was told of a topic finds it served.
 func (b *Broker) settle(ctx context.Context) {
-	if err := b.follower.wait(ctx, b.opt.Controller.Image().Offset()); err != nil {
+	if err := b.images.wait(ctx, b.opt.Controller.Image().Offset()); err != nil {
 		b.log.Debug("answering before the change is carried out here", "error", err)
 	}
 }

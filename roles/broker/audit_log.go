@@ -77,7 +77,7 @@ type auditTopics interface {
 // AuditSink returns where the account of this node is written to.
 func (b *Broker) AuditSink(keeps AuditRetention) audit.Sink {
 	return newAuditSink(keeps, auditWays{
-		ends: b.ctx, image: b.follower.image, controller: b.opt.Controller, settle: b.settle, producerID: b.takeProducerID, append: b.appendAudit, now: b.opt.Now, log: b.log,
+		ends: b.ctx, image: b.images.image, controller: b.opt.Controller, settle: b.settle, producerID: b.takeProducerID, append: b.appendAudit, now: b.opt.Now, log: b.log,
 	})
 }
 
@@ -179,7 +179,7 @@ type auditAppend struct {
 
 // appendAudit appends a batch where the topic is led, and returns once it is committed.
 func (b *Broker) appendAudit(ctx context.Context, records batch.Batch) (first storage.Offset, err error) {
-	if at, elsewhere := ledElsewhere(b.follower.image(), b.opt.NodeID, AuditTopic, auditPartition); elsewhere {
+	if at, elsewhere := ledElsewhere(b.images.image(), b.opt.NodeID, AuditTopic, auditPartition); elsewhere {
 		return askOwn[storage.Offset](ctx, b, at, peerAuditAppend, auditAppend{records})
 	}
 	return b.appendAuditHere(ctx, records)

@@ -44,7 +44,7 @@ type auditHead struct {
 // behind it. It waits for the broker that leads it, and for the bucket. Where nothing was
 // ever recorded, the page is empty.
 func (b *Broker) ReadAudit(ctx context.Context, from int64) (AuditPage, error) {
-	image := b.follower.image()
+	image := b.images.image()
 	if _, there := image.Topic(AuditTopic); !there {
 		return AuditPage{}, nil
 	}
@@ -151,7 +151,7 @@ func (page *AuditPage) take(b batch.Batch, from storage.Offset) error {
 // did not answer.
 func (b *Broker) AuditHeads(ctx context.Context) (heads []audit.Head, unasked []int32) {
 	var ids []int32
-	for is := range b.follower.image().Brokers() {
+	for is := range b.images.image().Brokers() {
 		if !is.Fenced {
 			ids = append(ids, is.ID)
 		}

@@ -24,14 +24,14 @@ type Authorization struct {
 type authorization struct {
 	*acl.Authorizer
 	super  []string
-	images *follower // of images whose rules are in force
+	images *images // those whose rules are in force
 }
 
 func newAuthorization(o *Authorization, first *metadata.Image) *authorization {
 	if o == nil {
 		return nil
 	}
-	a := &authorization{super: slices.Clone(o.SuperUsers), images: newFollower(first)}
+	a := &authorization{super: slices.Clone(o.SuperUsers), images: newImages(first)}
 	a.Authorizer = acl.NewAuthorizer(a.compile(first))
 	a.images.publish(first)
 	return a

@@ -50,7 +50,7 @@ type Broker struct {
 	audit         audit.Recorder
 
 	registration  *registration
-	follower      *follower
+	images        *images
 	table         *table
 	undropped     map[storage.TopicID]bool // deleted topics whose records are there still, for an error; of follow
 	leaderless    []metadata.PartitionEnd  // what is to be said of partitions that lost their leader; of follow
@@ -114,7 +114,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		topicKeys:    topicKeys(opt.MessageMaxBytes),
 		ignoredKeys:  configs.IgnoredTopicKeys(),
 		registration: newRegistration(opt.NodeID),
-		follower:     newFollower(opt.Controller.Image()),
+		images:       newImages(opt.Controller.Image()),
 		table:        newTable(),
 		undone:       map[storage.PartitionID]*partition{},
 		undropped:    map[storage.TopicID]bool{},
@@ -193,7 +193,7 @@ func (b *Broker) offer(image *metadata.Image) {
 	if b.authorization != nil {
 		b.authorization.images.offer(image)
 	}
-	b.follower.offer(image)
+	b.images.offer(image)
 }
 
 // Serve starts a request and returns; the answer may come later, from any

@@ -16,7 +16,7 @@ func (b *Broker) CaughtUp() error {
 	if b.caughtUp.Load() {
 		return nil
 	}
-	behind, of := replicasBehind(b.follower.image(), b.opt.NodeID)
+	behind, of := replicasBehind(b.images.image(), b.opt.NodeID)
 	if behind > 0 {
 		return fmt.Errorf("%d of the %d replicas of this broker are not in sync yet", behind, of)
 	}

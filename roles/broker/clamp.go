@@ -24,7 +24,7 @@ type lifeBegan struct {
 // life is the leader epoch from which on this life of the cluster leads what it took over; 0:
 // there was none before.
 func (b *Broker) life() storage.Epoch {
-	if image := b.follower.newest.Load(); image != nil {
+	if image := b.images.newest.Load(); image != nil {
 		return image.LifeEpoch()
 	}
 	return 0
@@ -44,7 +44,7 @@ func (b *Broker) clampOffsets(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		image := b.follower.image()
+		image := b.images.image()
 		if image == nil || image.LifeEpoch() == 0 {
 			continue
 		}

@@ -31,7 +31,7 @@ func (b *Broker) describeClientQuotas(_ *kafka.Request, q *kmsg.DescribeClientQu
 		return p
 	}
 	p.Entries = []kmsg.DescribeClientQuotasResponseEntry{}
-	for quotas := range b.follower.image().ClientQuotas() {
+	for quotas := range b.images.image().ClientQuotas() {
 		if !filters.fit(quotas.Entity, q.Strict) {
 			continue
 		}

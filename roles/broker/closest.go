@@ -56,7 +56,7 @@ func (part *fetchPart) referred(f *fetchRequest, l *log.Log, r *role) (int32, er
 		return noReplica, nil // for the leader to answer
 	}
 	id := part.partition().id()
-	image := f.b.follower.image()
+	image := f.b.images.image()
 	_, p := image.Partition(id)
 	if p == nil {
 		return noReplica, nil

@@ -21,17 +21,17 @@ type coldMetrics struct {
 func newColdMetrics(b *Broker) *coldMetrics {
 	m := &coldMetrics{b: b}
 	m.requests = m.New("cold_requests_total", "Requests of the bucket that consumers were the reason for.")
-	m.loads = m.New("cold_loads_total", "What they were for: indexes of objects, and pieces of them, several of which a request may bring.", "what")
-	m.ahead = m.New("cold_read_ahead_pieces_total", "Pieces that were asked for before a consumer had come to them.")
-	m.shared = m.New("cold_shared_loads_total", "Loads that a further consumer waited for too.")
-	m.wasted = m.New("cold_wasted_pieces_total", "Pieces read ahead that no consumer ever came to.")
-	m.errors = m.New("cold_load_errors_total", "Loads that failed.")
+	m.loads = m.New("cold_loads_total", "What requests of the bucket for consumers brought: indexes of objects, and pieces of objects, several by one request.", "what")
+	m.ahead = m.New("cold_read_ahead_pieces_total", "Pieces of objects that were asked for before a consumer had come to them.")
+	m.shared = m.New("cold_shared_loads_total", "Loads from the bucket that a further consumer waited for too.")
+	m.wasted = m.New("cold_wasted_pieces_total", "Pieces of objects read ahead that no consumer ever came to.")
+	m.errors = m.New("cold_load_failures_total", "Loads from the bucket that failed.")
 	m.streams = m.New("cold_streams", "Partitions that consumers read from the bucket now.")
 	m.held = m.New("cold_memory_bytes", "Memory of what is read ahead, of cache.read_ahead.")
-	m.hits = m.New("cache_hits_total", "What a cache had: of blocks of records, or of indexes of objects.", "cache")
-	m.misses = m.New("cache_misses_total", "What it had not.", "cache")
-	m.left = m.New("cache_removed_total", "What left it, or was not taken, by why: evicted, expired, replaced, deleted or refused.", "cache", "reason")
-	m.bytes = m.New("cache_bytes", "What it keeps.", "cache")
+	m.hits = m.New("cache_hits_total", "Times that a cache had what was asked for: blocks of records, or indexes of objects.", "cache")
+	m.misses = m.New("cache_misses_total", "Times that a cache had not what was asked for.", "cache")
+	m.left = m.New("cache_removed_total", "What left a cache, or was not taken, by why: evicted, expired, replaced, deleted or refused.", "cache", "reason")
+	m.bytes = m.New("cache_bytes", "What a cache keeps.", "cache")
 	return m
 }
 

@@ -70,7 +70,7 @@ var errTooManyNamed = explained{kerr.InvalidRequest, fmt.Sprintf("at most %d gro
 // configsOf returns the configuration of a resource, or of it those keys that
 // are asked for.
 func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
-	image := b.follower.image()
+	image := b.images.image()
 	switch want.ResourceType {
 	case kmsg.ConfigResourceTypeTopic:
 		t, ok := image.Topic(want.ResourceName)
@@ -125,7 +125,7 @@ func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourc
 			p.ConfigResources = append(p.ConfigResources, out)
 		}
 	}
-	image := b.follower.image()
+	image := b.images.image()
 	for t := range image.Topics() {
 		add(kmsg.ConfigResourceTypeTopic, t.Name)
 	}

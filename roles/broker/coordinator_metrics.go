@@ -28,12 +28,12 @@ func newCoordinatorMetrics(b *Broker) *coordinatorMetrics {
 		b:          b,
 		partitions: desc("coordinator_partitions", "Partitions of the coordinators' topics that are coordinated here: loaded, or loading.", "topic", "state"),
 		groups:     desc("groups", "Groups that are coordinated here, empty ones included."),
-		groupBytes: desc("group_state_bytes", "Estimated memory of their members and offsets."),
+		groupBytes: desc("group_state_bytes", "Estimated memory of the members and offsets of groups that are coordinated here."),
 		ids:        desc("transactional_ids", "Transactional ids that are coordinated here, by Kafka's names of their states.", "state"),
 		open:       desc("transactions_open", "Transactions that are not complete: ongoing, or their markers are being written."),
-		oldest:     desc("transaction_oldest_open_seconds", "Time since the longest open of them got its first partition; 0: none is open."),
+		oldest:     desc("transaction_oldest_open_seconds", "Time since the transaction that is open for longest got its first partition; 0: none is open."),
 
-		transactionBytes: desc("transaction_state_bytes", "Estimated memory of transactional ids."),
+		transactionBytes: desc("transaction_state_bytes", "Estimated memory of the transactional ids that are coordinated here."),
 	}
 	m.Descs = descs
 	return m

@@ -47,7 +47,7 @@ func (b *Broker) changeDefaults(image *metadata.Image) {
 }
 
 // withDefaults returns a topic that has set what brokers were given as default of
-// its configs. Of the follower's goroutine.
+// its configs. Of follow's goroutine.
 func (b *Broker) withDefaults(t *metadata.Topic) *metadata.Topic {
 	if len(b.defaults) == 0 {
 		return t

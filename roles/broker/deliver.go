@@ -56,7 +56,7 @@ func (b *Broker) takesRecords(topic string, away map[string]error) error {
 	if err := away[topic]; err != nil {
 		return err
 	}
-	t, there := b.follower.image().Topic(topic)
+	t, there := b.images.image().Topic(topic)
 	switch {
 	case !there:
 		return errTargetUnknown
@@ -116,7 +116,7 @@ func (b *Broker) pack(from *partition, sent []*transforming) (parcels []*parcel)
 		topic string
 		index int32
 	}
-	image, at := b.follower.image(), map[place]*parcel{}
+	image, at := b.images.image(), map[place]*parcel{}
 	for _, it := range sent {
 		if !it.sends() {
 			continue
@@ -187,7 +187,7 @@ func (p *parcel) close() {
 
 // carry has the leader of the partition append the batches.
 func (b *Broker) carry(ctx context.Context, p *parcel) error {
-	at, elsewhere := ledElsewhere(b.follower.image(), b.opt.NodeID, p.topic, p.index)
+	at, elsewhere := ledElsewhere(b.images.image(), b.opt.NodeID, p.topic, p.index)
 	if !elsewhere {
 		return b.appendSent(ctx, p.id, p.index, p.batches)
 	}

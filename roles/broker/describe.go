@@ -24,7 +24,7 @@ func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterReques
 		p.ErrorMessage = kmsg.StringPtr("this listener knows the endpoints of brokers only")
 		return p
 	}
-	image := b.follower.image()
+	image := b.images.image()
 	p.ClusterID = image.ClusterID()
 	p.ControllerID = b.opt.NodeID // any broker takes requests to the controller further
 	if q.IncludeClusterAuthorizedOperations {
@@ -49,7 +49,7 @@ func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterReques
 // to the limit of partitions, and a cursor to where the next request begins.
 func (b *Broker) describeTopicPartitions(r *kafka.Request, q *kmsg.DescribeTopicPartitionsRequest) *kmsg.DescribeTopicPartitionsResponse {
 	p := q.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
-	image, c := b.follower.image(), b.client(r)
+	image, c := b.images.image(), b.client(r)
 	left := max(1, min(maxDescribedPartitions, int(q.ResponsePartitionLimit)))
 	var first kmsg.DescribeTopicPartitionsRequestCursor
 	if q.Cursor != nil {

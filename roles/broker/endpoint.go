@@ -51,7 +51,7 @@ type hints struct {
 }
 
 func (b *Broker) hintsFor(r *kafka.Request) hints {
-	return hints{image: b.follower.image(), listener: r.Conn.Listener()}
+	return hints{image: b.images.image(), listener: r.Conn.Listener()}
 }
 
 // leader returns the hint for a partition that is led elsewhere; nil when

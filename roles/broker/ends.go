@@ -15,7 +15,7 @@ import (
 // where their ISR is not known, for the cluster was brought back from its bucket, or where
 // who is eligible has cut its tail: who has the most is to lead.
 func (b *Broker) reportEnds(ctx context.Context, epoch int64) error {
-	return b.sayEnds(ctx, epoch, b.asked(b.follower.image()))
+	return b.sayEnds(ctx, epoch, b.asked(b.images.image()))
 }
 
 func (b *Broker) sayEnds(ctx context.Context, epoch int64, ends []metadata.PartitionEnd) error {
@@ -91,7 +91,7 @@ func (b *Broker) saidEnds(ends []metadata.PartitionEnd, err error) {
 	u.mu.Lock()
 	u.of = append(u.of, ends...)
 	u.mu.Unlock()
-	b.follower.again()
+	b.images.again()
 }
 
 // stillAsked is what is to be said once more of partitions that are as they were then.

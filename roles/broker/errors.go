@@ -62,8 +62,6 @@ var codes = []struct {
 	{log.ErrClosed, kerr.NotLeaderForPartition},
 	{log.ErrDropped, kerr.UnknownTopicOrPartition},
 	{log.ErrFenced, kerr.NotLeaderForPartition},
-	{log.ErrFencedEpoch, kerr.FencedLeaderEpoch},
-	{log.ErrUnknownEpoch, kerr.UnknownLeaderEpoch},
 	{log.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{log.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
 	{log.ErrNotTransactional, kerr.InvalidTxnState},

@@ -87,7 +87,7 @@ func (b *Broker) findCoordinator(ctx context.Context, r *kafka.Request, q *kmsg.
 }
 
 func (b *Broker) leaderFor(by coordinated, key, listener string) (wire.Endpoint, error) {
-	image := b.follower.image()
+	image := b.images.image()
 	t, ok := image.Topic(by.topic)
 	if !ok {
 		return wire.Endpoint{}, kerr.CoordinatorNotAvailable
@@ -106,7 +106,7 @@ func (b *Broker) leaderFor(by coordinated, key, listener string) (wire.Endpoint,
 // makeCoordinated makes a topic of coordinators if it is not there, and returns
 // when its coordinators are found here.
 func (b *Broker) makeCoordinated(ctx context.Context, by coordinated) error {
-	if _, ok := b.follower.image().Topic(by.topic); ok {
+	if _, ok := b.images.image().Topic(by.topic); ok {
 		return nil
 	}
 	ctx, cancel := controllerContext(ctx, 0)

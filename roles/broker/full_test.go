@@ -64,7 +64,7 @@ func TestRefusedProducersAreSaid(t *testing.T) {
 	}
 	const counted = "# HELP rustmq_broker_refused_total Batches of producers that were not appended, by the error that these were told; a try of the same is another.\n# TYPE rustmq_broker_refused_total counter\n"
 	want := counted + "rustmq_broker_refused_total{error=\"KAFKA_STORAGE_ERROR\"} 5\n" +
-		"# HELP rustmq_broker_full_seconds_total How long they were, each time from the first batch that was refused to the last.\n# TYPE rustmq_broker_full_seconds_total counter\n" +
+		"# HELP rustmq_broker_full_seconds_total How long producers were refused for want of room, each time from the first batch that was refused to the last.\n# TYPE rustmq_broker_full_seconds_total counter\n" +
 		"rustmq_broker_full_seconds_total{of=\"log\"} 4\nrustmq_broker_full_seconds_total{of=\"partition\"} 0\n"
 	if err := testutil.CollectAndCompare(n.Metrics(), strings.NewReader(want), "rustmq_broker_refused_total", "rustmq_broker_full_seconds_total"); err != nil {
 		t.Error(err)

@@ -17,7 +17,7 @@ func (b *Broker) topicNamed(name string, id [16]byte) (string, bool) {
 	if id == [16]byte{} {
 		return name, true
 	}
-	t, ok := b.follower.image().TopicByID(storage.TopicID(id))
+	t, ok := b.images.image().TopicByID(storage.TopicID(id))
 	if !ok {
 		return "", false
 	}

@@ -103,7 +103,7 @@ func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
 
 // unledGroups is how many partitions of the groups have no leader.
 func (b *Broker) unledGroups() (n int) {
-	if t, ok := b.follower.image().Topic(offsetsTopic); ok {
+	if t, ok := b.images.image().Topic(offsetsTopic); ok {
 		for p := range t.Partitions.All() {
 			if p.Leader == metadata.NoLeader {
 				n++
@@ -174,7 +174,7 @@ func (b *Broker) describeGroup(ctx context.Context, id string) (*GroupDescriptio
 	if err != nil {
 		return nil, err
 	}
-	if _, there := b.follower.image().Topic(offsetsTopic); s.Code != 0 && there {
+	if _, there := b.images.image().Topic(offsetsTopic); s.Code != 0 && there {
 		return nil, groupRefused(s.Code, "group "+id+" cannot be shown now, or is coordinated by another broker; try again")
 	}
 	at := slices.IndexFunc(s.Groups, func(g group.Surveyed) bool { return g.ID == id })

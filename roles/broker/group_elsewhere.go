@@ -90,7 +90,7 @@ func (b *Broker) ownPeerRequest(key int16) func(context.Context, []byte) ([]byte
 // otherCoordinators returns the other brokers that coordinate groups, in order of their
 // ids.
 func (b *Broker) otherCoordinators() (ids []int32) {
-	t, ok := b.follower.image().Topic(offsetsTopic)
+	t, ok := b.images.image().Topic(offsetsTopic)
 	if !ok {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (b *Broker) planAll(ctx context.Context, moves []OffsetMove, r OffsetReset)
 
 // placesByLeader divides n partitions by who leads them, as byLeader does.
 func (b *Broker) placesByLeader(n int, name func(i int) topicPartition) map[int32][]int {
-	image := b.follower.image()
+	image := b.images.image()
 	by := map[int32][]int{}
 	for i := range n {
 		p := name(i)

@@ -63,7 +63,7 @@ func (b *Broker) ResetOffsets(ctx context.Context, id string, r OffsetReset) (*O
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
-	if _, there := b.follower.image().Topic(offsetsTopic); !there && r.Execute { // the group is new, if all else is right
+	if _, there := b.images.image().Topic(offsetsTopic); !there && r.Execute { // the group is new, if all else is right
 		dry := r
 		dry.Execute = false
 		if _, err := b.resetOffsets(ctx, id, dry); err != nil {
@@ -138,7 +138,7 @@ func (b *Broker) movesOf(d *GroupDescription, r OffsetReset) ([]OffsetMove, erro
 			moves = append(moves, OffsetMove{Topic: p.Topic, Partition: p.Partition, From: p.Committed})
 		}
 	}
-	image := b.follower.image()
+	image := b.images.image()
 	seen := map[string]map[int32]bool{}
 	for _, t := range r.Topics {
 		of, ok := image.Topic(t.Topic)

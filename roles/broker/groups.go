@@ -35,7 +35,7 @@ func (b *Broker) openGroups() (*group.Coordinator, error) {
 
 // groupTimes returns what was set on a group; zero: nothing.
 func (b *Broker) groupTimes(name string) (session, heartbeat time.Duration) {
-	set, _ := b.follower.image().Config(metadata.Resource{Type: metadata.GroupResource, Name: name})
+	set, _ := b.images.image().Config(metadata.Resource{Type: metadata.GroupResource, Name: name})
 	return millis(set[configs.GroupSession]), millis(set[configs.GroupHeartbeat])
 }
 
@@ -89,7 +89,7 @@ func (t groupTopics) TopicName(id storage.TopicID) string { return t.b.topicCata
 // one that gave a partition of the groups to this broker, and with that than any topic
 // that offsets in it were committed for: what it lacks was deleted.
 func (t groupTopics) Newest(name string) storage.TopicID {
-	if found, ok := t.b.follower.newest.Load().Topic(name); ok {
+	if found, ok := t.b.images.newest.Load().Topic(name); ok {
 		return found.ID
 	}
 	return storage.TopicID{}
@@ -98,7 +98,7 @@ func (t groupTopics) Newest(name string) storage.TopicID {
 // topicCatalogue is what can be assigned: the topics of one image.
 func (b *Broker) topicCatalogue() group.Catalogue {
 	version := b.topicsVersion.Load() // before the image, which is then not older
-	return assignableTopics{b.follower.image(), version}
+	return assignableTopics{b.images.image(), version}
 }
 
 // assignableTopics implements group.Catalogue.

@@ -123,7 +123,7 @@ func (b *Broker) heal(ctx context.Context) {
 // healMet gives up what it is time to. What is led is served until another leads. That nobody
 // counts upon it now says nothing: its leader may be about to let it in.
 func (b *Broker) healMet(ctx context.Context) {
-	image := b.follower.image()
+	image := b.images.image()
 	if image == nil || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
 		return
 	}
@@ -243,7 +243,7 @@ func (b *Broker) notGivenUp(id storage.PartitionID, why, err error) {
 // this start could not read back whole. Nobody counts upon them from then on; of those
 // that nobody else has, the partitions are refused.
 func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
-	image := b.follower.image()
+	image := b.images.image()
 	if !b.condemnLost(image) { // for it may not have been done with the image
 		return errors.New("partitions that a damaged log has lost could not be refused")
 	}
@@ -308,7 +308,7 @@ func (b *Broker) bucketHeals(t *metadata.Topic, p *metadata.Partition, l *log.Lo
 
 // healFromBucket has a damaged log that is to be led go on from the committed end, if the
 // bucket has all that it may lack. It is errRebuilding until what the bucket knows of
-// producers, and what the log has behind, have been read: not by the follower's goroutine,
+// producers, and what the log has behind, have been read: not by follow's goroutine,
 // which has other partitions to lead. Where the bucket has not all it does nothing: what the log
 // is refused for is told by name.
 func (b *Broker) healFromBucket(p *partition, t *metadata.Topic, is *metadata.Partition, l *log.Log) error {
@@ -401,7 +401,7 @@ type Healing struct {
 
 // Healing returns how far damaged replicas are healed.
 func (b *Broker) Healing() Healing {
-	image := b.follower.image()
+	image := b.images.image()
 	h := b.healing
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -45,7 +45,7 @@ type Holding struct {
 // holdingsWait for any. The answers are in the order of the questions.
 func (b *Broker) Holdings(ctx context.Context, wanted []PartitionNamed) []Holding {
 	b.settle(ctx) // who asks may have made the topic
-	return holdings(b.follower.image(), wanted, func(at int32, q []partitionNamed) ([]Holding, error) {
+	return holdings(b.images.image(), wanted, func(at int32, q []partitionNamed) ([]Holding, error) {
 		if at == b.opt.NodeID {
 			return b.holdingsHere(q), nil
 		}

@@ -119,10 +119,10 @@ func newLagMetrics(b *Broker) *lagMetrics {
 		b: b,
 		records: desc("records", "Offsets from what a group has committed, or the log start behind it, to the high watermark; "+
 			"of groups without members too. The marker of a transaction is one.", "group", "topic", "partition"),
-		seconds: desc("seconds", "Time since the first of them was appended, by the largest timestamp in its batch: the producer's clock, "+
+		seconds: desc("seconds", "Time since the first record behind what a group has committed was appended, by the largest timestamp in its batch: the producer's clock, "+
 			"unless the topic has message.timestamp.type=LogAppendTime. Of what only the bucket has, by the largest of its range there, or of the "+
 			"manifest that lists it: then it is at least that long. 0: nothing is left to consume.", "group", "topic", "partition"),
-		left: desc("left_out", "Partitions of groups whose lag is not exported: beyond broker.groups.lag_partitions, "+
+		left: desc("left_out_partitions", "Partitions of groups whose lag is not exported: beyond broker.groups.lag_partitions, "+
 			"of a group whose id is no UTF-8, or in a partition whose leader cannot be asked.", "reason"),
 	}
 	m.Descs = descs

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -16,66 +14,6 @@ import (
 // leadAgain is how long a partition waits for another try that could not be led, or
 // could not be brought to where the image has it.
 const leadAgain = time.Second
-
-// follower carries out images: it makes logs, takes and gives up leadership,
-// and only then lets requests see the image. The controller's goroutine only
-// leaves the newest image here; one that a newer overtakes is never looked at.
-type follower struct {
-	newest  atomic.Pointer[metadata.Image]
-	wake    chan struct{} // holds a token while there is something to do
-	applied atomic.Pointer[metadata.Image]
-
-	mu      sync.Mutex
-	waiting chan struct{} // closed and replaced whenever applied moves; guarded by mu
-}
-
-func newFollower(first *metadata.Image) *follower {
-	f := &follower{wake: make(chan struct{}, 1), waiting: make(chan struct{})}
-	f.newest.Store(first)
-	return f
-}
-
-// offer hands over an image; images come in order. It does not block.
-func (f *follower) offer(image *metadata.Image) {
-	f.newest.Store(image)
-	f.again()
-}
-
-// again makes the follower look at the newest image once more.
-func (f *follower) again() {
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
-}
-
-// image returns the image that requests are answered from; nil before the first.
-func (f *follower) image() *metadata.Image { return f.applied.Load() }
-
-// wait returns once an image of that offset, or a later one, is carried out.
-func (f *follower) wait(ctx context.Context, offset uint64) error {
-	for {
-		f.mu.Lock()
-		moved := f.waiting
-		f.mu.Unlock()
-		if image := f.applied.Load(); image != nil && image.Offset() >= offset {
-			return nil
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (f *follower) publish(image *metadata.Image) {
-	f.applied.Store(image)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	close(f.waiting)
-	f.waiting = make(chan struct{})
-}
 
 // follow carries out images until ctx ends. It blocks on the logs.
 func (b *Broker) follow(ctx context.Context) {
@@ -93,32 +31,32 @@ func (b *Broker) follow(ctx context.Context) {
 			return
 		case <-again:
 			again = nil
-			b.redo(b.follower.image(), led)
-			b.sayMissed(b.follower.image())
+			b.redo(b.images.image(), led)
+			b.sayMissed(b.images.image())
 			continue
 		case <-b.rebuilds.wake:
-			if image := b.follower.image(); image != nil {
+			if image := b.images.image(); image != nil {
 				b.redo(image, led)
 			}
 			continue
-		case <-b.follower.wake:
+		case <-b.images.wake:
 		}
-		image := b.follower.newest.Load()
+		image := b.images.newest.Load()
 		lead := b.registration.mayLead(image)
 		if lead && !led {
 			lead = b.condemnLost(image)
 		}
 		b.changeDefaults(image)
-		b.changeQuotas(b.follower.image(), image)
-		b.changeClientMetrics(b.follower.image(), image)
+		b.changeQuotas(b.images.image(), image)
+		b.changeClientMetrics(b.images.image(), image)
 		b.changePeers(image)
-		b.carryOut(b.follower.image(), image, lead, lead != led)
+		b.carryOut(b.images.image(), image, lead, lead != led)
 		if lead && !led {
 			b.dropStrays(image)
 		}
 		led = lead
-		changed := assignable(b.follower.image(), image)
-		b.follower.publish(image)
+		changed := assignable(b.images.image(), image)
+		b.images.publish(image)
 		b.sayMissed(image)
 		if changed {
 			b.topicsVersion.Add(1)

@@ -37,7 +37,7 @@ func (b *Broker) describeLogDirs(_ context.Context, _ *kafka.Request, q *kmsg.De
 			wanted[t.Topic][i] = true
 		}
 	}
-	for t := range b.follower.image().Topics() {
+	for t := range b.images.image().Topics() {
 		partitions, named := wanted[t.Name]
 		if q.Topics != nil && !named {
 			continue

@@ -111,7 +111,7 @@ func (m *markers) write(marker log.Marker, partitions []txn.Partition, done func
 // byLeader divides partitions by the broker that leads them. What nobody leads, or is
 // not known, is this broker's, which says why it cannot take them.
 func (b *Broker) byLeader(partitions []txn.Partition) map[int32][]txn.Partition {
-	image := b.follower.image()
+	image := b.images.image()
 	by := map[int32][]txn.Partition{}
 	for _, p := range partitions {
 		at, elsewhere := ledElsewhere(image, b.opt.NodeID, p.Topic, p.Index)
@@ -232,7 +232,7 @@ func (b *Broker) again(p txn.Partition, err error) bool {
 // exists reports whether a partition exists. It asks the newest image: what is not
 // carried out of it yet is not gone.
 func (b *Broker) exists(p txn.Partition) bool {
-	t, ok := b.follower.newest.Load().Topic(p.Topic)
+	t, ok := b.images.newest.Load().Topic(p.Topic)
 	return ok && t.Partition(p.Index) != nil
 }
 
@@ -373,7 +373,7 @@ func (b *Broker) markAll(ctx context.Context, q *kmsg.WriteTxnMarkersRequest, ov
 // the last it has seen, so that one which nobody has had yet would keep all true ones out.
 func (b *Broker) hasCoordinated(epoch storage.Epoch) bool {
 	highest := storage.Epoch(0) // of who ends what hangs where there is no coordinator
-	if t, ok := b.follower.newest.Load().Topic(transactionsTopic); ok {
+	if t, ok := b.images.newest.Load().Topic(transactionsTopic); ok {
 		for i := range t.Partitions.Len() {
 			highest = max(highest, t.Partitions.At(i).LeaderEpoch)
 		}

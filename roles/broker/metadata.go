@@ -82,7 +82,7 @@ func (b *Broker) missingTopics(r *kafka.Request, c *acl.Client, q *kmsg.Metadata
 	if !b.creates(q) || !guard.Check("broker.early-create", !r.Conn.EarlyData()) {
 		return nil
 	}
-	image := b.follower.image()
+	image := b.images.image()
 	for _, t := range q.Topics {
 		if t.Topic == nil || reserved(*t.Topic) || len(missing) == maxAutoCreate {
 			continue
@@ -140,7 +140,7 @@ func (b *Broker) createMissing(ctx context.Context, names []string, counted muta
 }
 
 func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
-	image := b.follower.image()
+	image := b.images.image()
 	p := q.ResponseKind().(*kmsg.MetadataResponse)
 	p.ClusterID = kmsg.StringPtr(image.ClusterID())
 	p.ControllerID = b.opt.NodeID // any broker takes requests to the controller further

@@ -272,7 +272,7 @@ func TestAPausedLeaderOfAnObjectTopicAcksNothing(t *testing.T) {
 		next := before.Leader%2 + 1
 		c.nodes[next].settle(t.Context())
 		c.elect("events", next)
-		c.nodes[next].follower.offer(c.controller.Image())
+		c.nodes[next].images.offer(c.controller.Image())
 		c.leads("events")
 		if code := c.produce(c.nodes[next], "events", -1, "b"); code != 0 {
 			t.Fatal(kerr.ErrorForCode(code))
@@ -280,7 +280,7 @@ func TestAPausedLeaderOfAnObjectTopicAcksNothing(t *testing.T) {
 		refused := old.uploader.Stats().RefusedRanges
 		close(resume)
 		c.eventually("the catalogue refuses it", func() bool { return old.uploader.Stats().RefusedRanges > refused })
-		old.follower.offer(c.controller.Image())
+		old.images.offer(c.controller.Image())
 		if _, err := producedAt(k.receive()); err != kerr.NotLeaderForPartition {
 			t.Fatalf("who waits is told %v", err)
 		}

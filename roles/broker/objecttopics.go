@@ -46,7 +46,7 @@ func awaitsBucket(t *metadata.Topic) bool {
 }
 
 // rebuilds are the partitions that this broker is to lead, by what the bucket knows of them.
-// The follower's goroutine owns the map.
+// The goroutine of follow owns the map.
 type rebuilds struct {
 	of   map[storage.PartitionID]*rebuilding
 	room chan struct{} // a token for each under way
@@ -79,8 +79,8 @@ func (b *Broker) endRebuild(id storage.PartitionID, epoch storage.Epoch) {
 
 // rebuild returns what the bucket knows of a partition as of its committed end, or
 // errRebuilding while that is being read, and while then, which may block, is carried out with
-// it; nil: there is nothing to do. The follower is woken when it is. An error stands
-// for leadAgain: others that end wake the follower too.
+// it; nil: there is nothing to do. follow is woken when it is. An error stands
+// for leadAgain: others that end wake it too.
 func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition, then func(state []byte) error) ([]byte, error) {
 	if r := b.rebuilds.of[id]; r != nil {
 		r.mu.Lock()

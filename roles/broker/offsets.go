@@ -257,7 +257,7 @@ func (b *Broker) logStartFor(topic string, want kmsg.DeleteRecordsRequestTopicPa
 	if err != nil {
 		return controller.LogStart{}, nil, err
 	}
-	if t, ok := b.follower.image().Topic(topic); ok && !b.deletes(t) {
+	if t, ok := b.images.image().Topic(topic); ok && !b.deletes(t) {
 		return controller.LogStart{}, nil, explained{kerr.PolicyViolation, "cleanup.policy of the topic has no delete"}
 	}
 	offset := storage.Offset(want.Offset)

@@ -67,7 +67,7 @@ func PartitionFor(key []byte, next, partitions int32) int32 {
 // there.
 func (b *Broker) SendRecord(ctx context.Context, r NewRecord) (*SentRecord, error) {
 	b.settle(ctx) // who asks may have made the topic
-	return askLeader(b.follower.image(), r.Topic, r.Partition, "be written to", func(at int32) (*SentRecord, error) {
+	return askLeader(b.images.image(), r.Topic, r.Partition, "be written to", func(at int32) (*SentRecord, error) {
 		if at == b.opt.NodeID {
 			return b.sendHere(ctx, r)
 		}
@@ -79,7 +79,7 @@ func (b *Broker) SendRecord(ctx context.Context, r NewRecord) (*SentRecord, erro
 // Errors about the request or the partition are [*GroupError].
 func (b *Broker) TrimRecords(ctx context.Context, q TrimRequest) (int64, error) {
 	b.settle(ctx)
-	return askLeader(b.follower.image(), q.Topic, q.Partition, "be trimmed", func(at int32) (int64, error) {
+	return askLeader(b.images.image(), q.Topic, q.Partition, "be trimmed", func(at int32) (int64, error) {
 		if at == b.opt.NodeID {
 			return b.trimHere(ctx, q)
 		}

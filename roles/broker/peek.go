@@ -135,7 +135,7 @@ type PeekedHeader struct {
 // bucket. Errors about the request or the partition are [*GroupError].
 func (b *Broker) Peek(ctx context.Context, q PeekRequest) (*Peeked, error) {
 	b.settle(ctx) // who asks may have made the topic
-	image := b.follower.image()
+	image := b.images.image()
 	at, elsewhere := ledElsewhere(image, b.opt.NodeID, q.Topic, q.Partition)
 	if !elsewhere {
 		at = b.opt.NodeID

@@ -85,7 +85,7 @@ func ledElsewhere(image *metadata.Image, self int32, topic string, index int32) 
 // coordinatedElsewhere returns the broker that coordinates what belongs to a partition,
 // if another than this does.
 func (b *Broker) coordinatedElsewhere(topic string, partition int32) (at int32, elsewhere bool) {
-	return ledElsewhere(b.follower.image(), b.opt.NodeID, topic, partition)
+	return ledElsewhere(b.images.image(), b.opt.NodeID, topic, partition)
 }
 
 // callPeer asks another broker, once.
@@ -106,7 +106,7 @@ func (b *Broker) addressPeer(at int32, c *rpc.PeerCall) (address string, err err
 	if b.opt.Peers == nil {
 		return "", errAlone
 	}
-	image := b.follower.image()
+	image := b.images.image()
 	broker, ok := image.Broker(at)
 	if !ok {
 		return "", fmt.Errorf("broker %d is not registered: %w", at, rpc.ErrPeerUnreachable)
@@ -142,7 +142,7 @@ func (b *Broker) AdmitPeer(ctx context.Context, c *rpc.PeerCall) error {
 	if c.To.ID != b.opt.NodeID || !guard.Check("broker.peer-target", c.To.Epoch == 0 || c.To.Epoch == own) || b.registration.lost.Load() {
 		return fmt.Errorf("this is broker %d, registered at %d; broker %d, registered at %d, was asked: %w", b.opt.NodeID, own, c.To.ID, c.To.Epoch, rpc.ErrPeerRefused)
 	}
-	if err := b.follower.wait(ctx, c.MetadataOffset); err != nil {
+	if err := b.images.wait(ctx, c.MetadataOffset); err != nil {
 		return fmt.Errorf("wait for the metadata up to %d: %w", c.MetadataOffset, err)
 	}
 	if c.From.ID == rpc.OperatorID {
@@ -151,7 +151,7 @@ func (b *Broker) AdmitPeer(ctx context.Context, c *rpc.PeerCall) error {
 		}
 		return nil
 	}
-	from, ok := b.follower.image().Broker(c.From.ID)
+	from, ok := b.images.image().Broker(c.From.ID)
 	if !guard.Check("broker.peer-epoch", ok && from.Epoch == c.From.Epoch) {
 		return fmt.Errorf("broker %d is not registered at %d, or not any more: %w", c.From.ID, c.From.Epoch, rpc.ErrPeerRefused)
 	}

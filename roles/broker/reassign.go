@@ -33,7 +33,7 @@ func (b *Broker) electLeaders(ctx context.Context, _ *kafka.Request, q *kmsg.Ele
 	}
 	ctx, cancel := controllerContext(ctx, q.TimeoutMillis)
 	defer cancel()
-	image := b.follower.image()
+	image := b.images.image()
 	type place struct{ topic, partition int }
 	var elections []controller.LeaderElection
 	var places []place
@@ -129,7 +129,7 @@ func (b *Broker) alterPartitionAssignments(ctx context.Context, _ *kafka.Request
 	p.AllowReplicationFactorChange = q.AllowReplicationFactorChange
 	ctx, cancel := controllerContext(ctx, q.TimeoutMillis)
 	defer cancel()
-	image := b.follower.image()
+	image := b.images.image()
 	type (
 		topic     = kmsg.AlterPartitionAssignmentsRequestTopic
 		partition = kmsg.AlterPartitionAssignmentsRequestTopicPartition
@@ -202,7 +202,7 @@ func reassignment(image *metadata.Image, topic string, want kmsg.AlterPartitionA
 // listPartitionReassignments lists those that are under way.
 func (b *Broker) listPartitionReassignments(_ *kafka.Request, q *kmsg.ListPartitionReassignmentsRequest) *kmsg.ListPartitionReassignmentsResponse {
 	p := q.ResponseKind().(*kmsg.ListPartitionReassignmentsResponse)
-	image := b.follower.image()
+	image := b.images.image()
 	add := func(t *metadata.Topic, indexes func(yield func(int32) bool)) {
 		out := kmsg.NewListPartitionReassignmentsResponseTopic()
 		out.Topic = t.Name

@@ -42,7 +42,7 @@ func TestNamedTwiceIsRefusedOnce(t *testing.T) {
 	if len(p.Resources) != 2 || p.Resources[0].ErrorCode != kerr.InvalidRequest.Code || p.Resources[1].ErrorCode != kerr.InvalidRequest.Code {
 		t.Errorf("configs: %+v", p.Resources)
 	}
-	topic, ok := n.follower.image().Topic("events")
+	topic, ok := n.images.image().Topic("events")
 	if !ok || topic.Partitions.Len() != 1 || len(topic.Configs) != 0 {
 		t.Errorf("something was done: %+v", topic)
 	}
@@ -59,7 +59,7 @@ func TestDeletionNamesATopicOneWay(t *testing.T) {
 	if len(p.Topics) != 2 || p.Topics[0].ErrorCode != kerr.InvalidRequest.Code || p.Topics[1].ErrorCode != kerr.InvalidRequest.Code {
 		t.Errorf("%+v", p.Topics)
 	}
-	if _, ok := n.follower.image().Topic("events"); !ok {
+	if _, ok := n.images.image().Topic("events"); !ok {
 		t.Error("it was deleted")
 	}
 }

@@ -30,7 +30,7 @@ func newRefusedCounts() *refusedCounts {
 		desc: desc("refused_total", "Batches of producers that were not appended, by the error that these were told; a try of the same is another.", "error"),
 		spells: desc("full_spells_total", "How often it began that producers are refused for want of room: of the whole log, "+
 			"or of partitions of which too much waits for its upload.", "of"),
-		seconds: desc("full_seconds_total", "How long they were, each time from the first batch that was refused to the last.", "of"),
+		seconds: desc("full_seconds_total", "How long producers were refused for want of room, each time from the first batch that was refused to the last.", "of"),
 	}
 	m.Descs = descs
 	return m

@@ -90,13 +90,13 @@ func (b *Broker) registerWith(ctx context.Context, nonce [16]byte) (epoch int64,
 // sends the first heartbeat, and waits until the partitions that this gave it are served.
 func (b *Broker) enter(ctx context.Context) error {
 	epoch := b.registration.epoch.Load()
-	if err := b.follower.wait(ctx, uint64(epoch)); err != nil {
+	if err := b.images.wait(ctx, uint64(epoch)); err != nil {
 		return fmt.Errorf("wait for the image of broker %d's registration: %w", b.opt.NodeID, err)
 	}
 	if err := b.giveUpLost(ctx, epoch); err != nil {
 		return fmt.Errorf("say what broker %d cannot read back: %w", b.opt.NodeID, err)
 	}
-	if err := b.dropParted(ctx, b.follower.image()); err != nil {
+	if err := b.dropParted(ctx, b.images.image()); err != nil {
 		return fmt.Errorf("look whether logs parted from what the bucket has: %w", err)
 	}
 	if err := b.reportEnds(ctx, epoch); err != nil {
@@ -105,7 +105,7 @@ func (b *Broker) enter(ctx context.Context) error {
 	if err := b.firstBeat(ctx, epoch); err != nil {
 		return fmt.Errorf("first heartbeat of broker %d: %w", b.opt.NodeID, err)
 	}
-	if err := b.follower.wait(ctx, b.opt.Controller.Image().Offset()); err != nil {
+	if err := b.images.wait(ctx, b.opt.Controller.Image().Offset()); err != nil {
 		return fmt.Errorf("wait for the partitions of broker %d: %w", b.opt.NodeID, err)
 	}
 	return nil
@@ -170,7 +170,7 @@ func (b *Broker) beat(ctx context.Context) {
 		case code == metadata.StaleBrokerEpoch || code == metadata.BrokerIDNotRegistered:
 			b.log.Error("another process took this node id; this one leads nothing any more", "node", b.opt.NodeID, "error", err)
 			b.registration.lost.Store(true)
-			b.follower.again()
+			b.images.again()
 			return
 		default:
 			if !silent {
@@ -199,7 +199,7 @@ func (b *Broker) Leave(ctx context.Context) error {
 		return fmt.Errorf("take broker %d out of service: %w", b.opt.NodeID, err)
 	}
 	b.left.Store(true)
-	return b.follower.wait(ctx, b.opt.Controller.Image().Offset())
+	return b.images.wait(ctx, b.opt.Controller.Image().Offset())
 }
 
 // leave takes the broker out of service, so that the others need not wait for

@@ -57,7 +57,7 @@ func (b *Broker) openReplication() {
 		Self: self, Tail: r.tail, CatchUp: r.catchUp, Controller: b.opt.Controller, LagTime: o.LagTime, Log: b.log,
 	})
 	r.follower = replication.NewFollower(replication.FollowerOptions{
-		Self: self, Store: b.store, Await: b.follower.wait, Registered: b.registeredEpoch, Following: b.followedLog, Counted: b.counted, Log: b.log,
+		Self: self, Store: b.store, Await: b.images.wait, Registered: b.registeredEpoch, Following: b.followedLog, Counted: b.counted, Log: b.log,
 	})
 	b.replication = r
 	b.store.OnDamage(b.unreadable)
@@ -141,7 +141,7 @@ func (b *Broker) ServeReplication(s grpc.ServiceRegistrar) {
 func (b *Broker) clusterID() string { return b.opt.Controller.Image().ClusterID() }
 
 func (b *Broker) registeredEpoch(id int32) (epoch int64, ok bool) {
-	broker, ok := b.follower.image().Broker(id)
+	broker, ok := b.images.image().Broker(id)
 	if !ok {
 		return 0, false
 	}
@@ -164,7 +164,7 @@ func (b *Broker) followedLog(id storage.PartitionID) (*log.Log, int32, storage.E
 // counted reports whether this broker is held to have all of a partition that was
 // acknowledged.
 func (b *Broker) counted(id storage.PartitionID) bool {
-	_, p := b.follower.image().Partition(id)
+	_, p := b.images.image().Partition(id)
 	return p != nil && (slices.Contains(p.ISR, b.opt.NodeID) || slices.Contains(p.ELR, b.opt.NodeID))
 }
 
@@ -247,7 +247,7 @@ func (b *Broker) changeReplication(p *partition, t *metadata.Topic, is *metadata
 	default:
 		r.leader.Lead(time.Now(), replication.Partition{
 			ID: p.id(), Log: now.log, LeaderEpoch: is.LeaderEpoch, PartitionEpoch: is.PartitionEpoch, Replicas: is.Replicas, ISR: is.ISR,
-			MinInSync: b.withDefaults(t).MinISR(is), MetadataOffset: b.follower.newest.Load().Offset(), Fullest: &p.fullest,
+			MinInSync: b.withDefaults(t).MinISR(is), MetadataOffset: b.images.newest.Load().Offset(), Fullest: &p.fullest,
 		})
 	}
 }

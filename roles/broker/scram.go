@@ -17,7 +17,7 @@ import (
 func (b *Broker) describeUserScramCredentials(_ *kafka.Request, q *kmsg.DescribeUserSCRAMCredentialsRequest) *kmsg.DescribeUserSCRAMCredentialsResponse {
 	p := q.ResponseKind().(*kmsg.DescribeUserSCRAMCredentialsResponse)
 	p.Results = []kmsg.DescribeUserSCRAMCredentialsResponseResult{}
-	image := b.follower.image()
+	image := b.images.image()
 	if len(q.Users) == 0 { // null is everybody, and so is nobody, as in Kafka
 		for u := range image.Users() {
 			p.Results = append(p.Results, describedUser(u))

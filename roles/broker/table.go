@@ -12,12 +12,12 @@ import (
 )
 
 // table finds what this broker knows of a partition, by the names in requests.
-// One goroutine, the follower of images, writes it.
+// One goroutine, that of follow (leadership.go), writes it.
 type table struct {
 	mu    sync.RWMutex // guards both maps
 	names map[string]*topic
 	ids   map[storage.TopicID]*topic
-	last  uint64 // key that was given; of the follower of images
+	last  uint64 // key that was given; of follow
 }
 
 // topic is a topic of the image. Its partitions only grow in number.

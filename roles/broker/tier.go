@@ -131,7 +131,7 @@ func (b *Broker) startTier() {
 	if t.File != nil {
 		b.filer = filing.Start(filing.Options{
 			Limits: t.File.Limits, Interval: t.File.Interval, Files: b.files,
-			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			Image: b.images.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
 			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
 		})
 	}
@@ -140,7 +140,7 @@ func (b *Broker) startTier() {
 	if z := t.Compact; z != nil {
 		b.compactor = compact.New(compact.Options{
 			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Pace: b.pacer.Meter().Take,
-			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			Image: b.images.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
 			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
 			Busy: func() map[storage.PartitionID]struct{} {
 				if b.cleaner == nil {
@@ -153,7 +153,7 @@ func (b *Broker) startTier() {
 	if z := t.Clean; z != nil {
 		b.cleaner = clean.New(clean.Options{
 			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Pace: b.pacer.Meter().Take, Policy: b.cleaningPolicy,
-			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			Image: b.images.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
 			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Believed: b.opt.Controller.BelievedTime, Hold: hold,
 			Busy: func() map[storage.PartitionID]struct{} {
 				if b.compactor == nil {

@@ -31,7 +31,7 @@ type toldAsked struct {
 // than toldWait for any. What may be asked is for Options.Tell to say. The answers are in order
 // of the brokers' ids.
 func (b *Broker) Told(ctx context.Context, what string) []Told {
-	return tellAll(ctx, b.follower.image(), func(ctx context.Context, at int32) (json.RawMessage, error) {
+	return tellAll(ctx, b.images.image(), func(ctx context.Context, at int32) (json.RawMessage, error) {
 		if at == b.opt.NodeID {
 			return b.tell(ctx, toldAsked{what})
 		}

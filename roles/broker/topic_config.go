@@ -178,7 +178,7 @@ func configType(name string) kmsg.ConfigType {
 // topicConfigs lists what a topic with those values has: its own, those that brokers
 // were given as default, and defaults. A nil want means every key.
 func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) []kmsg.DescribeConfigsResponseResourceConfig {
-	from := b.sources(b.follower.image())
+	from := b.sources(b.images.image())
 	all := []kmsg.DescribeConfigsResponseResourceConfig{}
 	add := func(name, kind, standard, brokerKey string, named bool, doc string) {
 		if want != nil && !slices.Contains(want, name) {

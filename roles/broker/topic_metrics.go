@@ -40,8 +40,8 @@ type topicMetrics struct {
 func newTopicMetrics(b *Broker) *topicMetrics {
 	m := &topicMetrics{b: b}
 	m.produced = m.New("topic_produced_bytes_total", "Bytes of record batches that producers appended to partitions of a topic, here.", "topic")
-	m.records = m.New("topic_produced_records_total", "Records that producers appended to them.", "topic")
-	m.fetched = m.New("topic_fetched_bytes_total", "Bytes of record batches sent to consumers of them.", "topic")
+	m.records = m.New("topic_produced_records_total", "Records that producers appended to partitions of a topic, here.", "topic")
+	m.fetched = m.New("topic_fetched_bytes_total", "Bytes of record batches sent to consumers of a topic, from here.", "topic")
 	m.led = m.New("topic_leader_partitions", "Partitions of a topic that this broker leads.", "topic")
 	m.bytes = m.New("topic_bytes", "Bytes of the partitions that this broker leads, by where they are: bucket, or log, which the bucket has not yet.", "topic", "tier")
 	m.logStart = m.New("partition_log_start_offset", "First offset that can be read.", "topic", "partition")

@@ -77,7 +77,7 @@ func (b *Broker) createTopics(ctx context.Context, r *kafka.Request, q *kmsg.Cre
 
 // mayCreate refuses what no client may ask for.
 func (b *Broker) mayCreate(t kmsg.CreateTopicsRequestTopic) error {
-	_, exists := b.follower.image().Topic(t.Topic)
+	_, exists := b.images.image().Topic(t.Topic)
 	switch {
 	case t.Topic == clusterMetadata:
 		return explained{kerr.InvalidRequest, "the cluster's metadata is no topic"}
@@ -199,9 +199,9 @@ func namedOnce(q *kmsg.DeleteTopicsRequest) (refs []controller.TopicRef, refused
 
 // partitionsOf is how many partitions a topic has; 0: there is none.
 func (b *Broker) partitionsOf(ref controller.TopicRef) int {
-	t, ok := b.follower.image().TopicByID(ref.ID)
+	t, ok := b.images.image().TopicByID(ref.ID)
 	if ref.ID.IsZero() {
-		t, ok = b.follower.image().Topic(ref.Name)
+		t, ok = b.images.image().Topic(ref.Name)
 	}
 	if !ok {
 		return 0

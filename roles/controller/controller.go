@@ -152,63 +152,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.NodeID < 1 {
 		return nil, fmt.Errorf("controller: node id %d: at least 1", opt.NodeID)
 	}
-	if opt.Log == nil {
-		opt.Log = slog.New(slog.DiscardHandler)
-	}
-	if opt.Now == nil {
-		opt.Now = time.Now
-	}
-	if opt.Mono == nil {
-		begun := time.Now()
-		opt.Mono = func() time.Duration { return time.Since(begun) }
-	}
-	if opt.Rand == nil {
-		opt.Rand = rand.Reader
-	}
-	if opt.FS == nil {
-		opt.FS = disk.NewMem(disk.MemOptions{})
-		opt.LogCapacity = memoryLogCapacity
-	}
-	if opt.DefaultPartitions == 0 {
-		opt.DefaultPartitions = 1
-	}
-	if opt.MaxPartitions == 0 {
-		opt.MaxPartitions = DefaultMaxPartitions
-	}
-	if opt.BrokerSession == 0 {
-		opt.BrokerSession = DefaultBrokerSession
-	}
-	if opt.BrokerHeartbeat == 0 {
-		opt.BrokerHeartbeat = opt.BrokerSession / 5
-	}
-	if opt.GrowAfter == 0 {
-		opt.GrowAfter = DefaultGrowAfter
-	}
-	if opt.SpreadAfter == 0 {
-		opt.SpreadAfter = DefaultSpreadAfter
-	}
-	acceptAll := func(string, string) error { return nil }
-	if opt.ValidateTopicConfig == nil {
-		opt.ValidateTopicConfig = acceptAll
-	}
-	if opt.ValidateBrokerConfig == nil {
-		opt.ValidateBrokerConfig = acceptAll
-	}
-	if opt.ValidateTopicConfigs == nil {
-		opt.ValidateTopicConfigs = func(map[string]string, map[string]string) error { return nil }
-	}
-	if opt.ValidateGroupConfigs == nil {
-		opt.ValidateGroupConfigs = func(map[string]string) error { return nil }
-	}
-	if opt.ValidateClientMetrics == nil {
-		opt.ValidateClientMetrics = func(map[string]string) error { return nil }
-	}
-	if opt.OnDead == nil {
-		opt.OnDead = func(error) {}
-	}
-	if opt.ListConfig == nil {
-		opt.ListConfig = func(string) (string, bool) { return "", false }
-	}
+	opt.fill()
 	c := &Controller{
 		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession, 2*opt.BrokerHeartbeat),
 		turns: newTurns(), balance: newBalancer(opt.MovesPerMinute), flee: make(chan struct{}, 1), ships: new(ships),
@@ -219,27 +163,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	c.quota.bound(opt.MaxPartitions)
 	c.images = newPublisher(c.Image)
 	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateTopicConfigs, opt.ValidateBrokerConfig, opt.ValidateGroupConfigs, opt.ValidateClientMetrics, opt.ListConfig}
-	node, err := consensus.Open(ctx, consensus.Options{
-		NodeID:          uint64(opt.NodeID),
-		Directory:       opt.Directory,
-		Peers:           opt.Peers,
-		Network:         opt.Network,
-		StateMachine:    published{c.state, c.images, c.ships, c.bell},
-		OnLeader:        c.bell.ring,
-		FS:              opt.FS,
-		Joined:          opt.Joined || opt.ClusterID != "" && !opt.Join,
-		Join:            opt.Join,
-		OnJoined:        opt.OnJoined,
-		Beside:          opt.Beside,
-		LogCapacity:     opt.LogCapacity,
-		Tick:            opt.Tick,
-		ElectionTicks:   opt.ElectionTicks,
-		HeartbeatTicks:  opt.HeartbeatTicks,
-		SnapshotEntries: opt.SnapshotEntries,
-		SnapshotBytes:   opt.SnapshotBytes,
-		Log:             opt.Log,
-		OnDead:          c.fail,
-	})
+	node, err := consensus.Open(ctx, c.consensusOptions())
 	if err != nil {
 		return nil, fmt.Errorf("open the metadata log: %w", err)
 	}
@@ -255,6 +179,92 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// fill gives what was not said its default.
+func (o *Options) fill() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Mono == nil {
+		begun := time.Now()
+		o.Mono = func() time.Duration { return time.Since(begun) }
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.FS == nil {
+		o.FS = disk.NewMem(disk.MemOptions{})
+		o.LogCapacity = memoryLogCapacity
+	}
+	if o.DefaultPartitions == 0 {
+		o.DefaultPartitions = 1
+	}
+	if o.MaxPartitions == 0 {
+		o.MaxPartitions = DefaultMaxPartitions
+	}
+	if o.BrokerSession == 0 {
+		o.BrokerSession = DefaultBrokerSession
+	}
+	if o.BrokerHeartbeat == 0 {
+		o.BrokerHeartbeat = o.BrokerSession / 5
+	}
+	if o.GrowAfter == 0 {
+		o.GrowAfter = DefaultGrowAfter
+	}
+	if o.SpreadAfter == 0 {
+		o.SpreadAfter = DefaultSpreadAfter
+	}
+	acceptAll := func(string, string) error { return nil }
+	if o.ValidateTopicConfig == nil {
+		o.ValidateTopicConfig = acceptAll
+	}
+	if o.ValidateBrokerConfig == nil {
+		o.ValidateBrokerConfig = acceptAll
+	}
+	if o.ValidateTopicConfigs == nil {
+		o.ValidateTopicConfigs = func(map[string]string, map[string]string) error { return nil }
+	}
+	if o.ValidateGroupConfigs == nil {
+		o.ValidateGroupConfigs = func(map[string]string) error { return nil }
+	}
+	if o.ValidateClientMetrics == nil {
+		o.ValidateClientMetrics = func(map[string]string) error { return nil }
+	}
+	if o.OnDead == nil {
+		o.OnDead = func(error) {}
+	}
+	if o.ListConfig == nil {
+		o.ListConfig = func(string) (string, bool) { return "", false }
+	}
+}
+
+// consensusOptions are those of the metadata log.
+func (c *Controller) consensusOptions() consensus.Options {
+	return consensus.Options{
+		NodeID:          uint64(c.opt.NodeID),
+		Directory:       c.opt.Directory,
+		Peers:           c.opt.Peers,
+		Network:         c.opt.Network,
+		StateMachine:    published{c.state, c.images, c.ships, c.bell},
+		OnLeader:        c.bell.ring,
+		FS:              c.opt.FS,
+		Joined:          c.opt.Joined || c.opt.ClusterID != "" && !c.opt.Join,
+		Join:            c.opt.Join,
+		OnJoined:        c.opt.OnJoined,
+		Beside:          c.opt.Beside,
+		LogCapacity:     c.opt.LogCapacity,
+		Tick:            c.opt.Tick,
+		ElectionTicks:   c.opt.ElectionTicks,
+		HeartbeatTicks:  c.opt.HeartbeatTicks,
+		SnapshotEntries: c.opt.SnapshotEntries,
+		SnapshotBytes:   c.opt.SnapshotBytes,
+		Log:             c.opt.Log,
+		OnDead:          c.fail,
+	}
 }
 
 // Image returns the metadata as applied here.

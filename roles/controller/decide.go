@@ -169,28 +169,31 @@ func (r rules) decidePartitions(image *metadata.Image, name string, total int32,
 	return &pb.CreatePartitions{TopicId: t.ID[:], Existing: int32(existing), Assignments: assignments(replicas)}, nil
 }
 
-// decideConfigs makes the command for changes to one resource: the values that
-// result from its operations on the image's.
-func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.AlterConfigs, error) {
-	resource := metadata.Resource{Type: change.Type, Name: change.Name}
-	var validate func(key, value string) error
-	var together func(values map[string]string) error
-	lists := r.listConfig
+// judging is how the configuration of a resource is judged.
+type judging struct {
+	validate func(key, value string) error        // one value; nil: any will do
+	together func(values map[string]string) error // all of them; nil likewise
+	lists    func(key string) (string, bool)
+}
+
+// judging says how a change is judged; an error: there is no such resource.
+func (r rules) judging(image *metadata.Image, change ConfigChange) (how judging, err error) {
+	how.lists = r.listConfig
 	switch change.Type {
 	case metadata.TopicResource:
 		if err := metadata.ValidTopicName(change.Name); err != nil {
-			return nil, err
+			return how, err
 		}
 		if _, ok := image.Topic(change.Name); !ok {
-			return nil, metadata.Errorf(metadata.UnknownTopicOrPartition, "there is no topic %q", change.Name)
+			return how, metadata.Errorf(metadata.UnknownTopicOrPartition, "there is no topic %q", change.Name)
 		}
-		validate = r.topicConfig
-		together = func(values map[string]string) error { return r.topicConfigs(values, ofAllBrokers(image)) }
+		how.validate = r.topicConfig
+		how.together = func(values map[string]string) error { return r.topicConfigs(values, ofAllBrokers(image)) }
 	case metadata.BrokerResource:
 		if err := checkBrokerName(image, change.Name); err != nil {
-			return nil, err
+			return how, err
 		}
-		validate = func(key, value string) error {
+		how.validate = func(key, value string) error {
 			if err := r.brokerConfig(key, value); err != nil {
 				return err
 			}
@@ -204,16 +207,27 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		}
 	case metadata.GroupResource:
 		if change.Name == "" {
-			return nil, metadata.Errorf(metadata.InvalidRequest, "a group has a name")
+			return how, metadata.Errorf(metadata.InvalidRequest, "a group has a name")
 		}
-		together = r.groupConfigs
+		how.together = r.groupConfigs
 	case metadata.ClientMetricsResource:
 		if change.Name == "" {
-			return nil, metadata.Errorf(metadata.InvalidRequest, "a client metrics subscription has a name")
+			return how, metadata.Errorf(metadata.InvalidRequest, "a client metrics subscription has a name")
 		}
-		together, lists = r.clientMetrics, configs.ListClientMetricsConfig
+		how.together, how.lists = r.clientMetrics, configs.ListClientMetricsConfig
 	default:
-		return nil, metadata.Errorf(metadata.InvalidRequest, "resource type %d has no configuration", change.Type)
+		return how, metadata.Errorf(metadata.InvalidRequest, "resource type %d has no configuration", change.Type)
+	}
+	return how, nil
+}
+
+// decideConfigs makes the command for changes to one resource: the values that
+// result from its operations on the image's.
+func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.AlterConfigs, error) {
+	resource := metadata.Resource{Type: change.Type, Name: change.Name}
+	how, err := r.judging(image, change)
+	if err != nil {
+		return nil, err
 	}
 	values, version := image.Config(resource)
 	command := &pb.AlterConfigs{ResourceType: int32(change.Type), Name: change.Name, Version: version}
@@ -230,9 +244,9 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		if change.Type == metadata.BrokerResource && change.Name != "" && configs.OfAllBrokers(op.Key) {
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%s is one for all brokers: alter the default of brokers", op.Key)
 		}
-		value, err := resultOf(op, values, lists)
-		if err == nil && validate != nil {
-			err = validate(op.Key, value)
+		value, err := resultOf(op, values, how.lists)
+		if err == nil && how.validate != nil {
+			err = how.validate(op.Key, value)
 		}
 		if err != nil {
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
@@ -245,8 +259,8 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%s is fixed when a topic is made, and is %s here: make another topic for %s", configs.DurabilityKey, was, is)
 		}
 	}
-	if together != nil {
-		if err := together(resulting(values, command)); err != nil {
+	if how.together != nil {
+		if err := how.together(resulting(values, command)); err != nil {
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 		}
 	}

@@ -23,9 +23,9 @@ type (
 
 // Client is a way to a cluster. Producers, consumers and admin share what was set for it.
 type Client struct {
-	config *config
-	kafka  *kgo.Client // produces, and asks
-	hooks  *deliveries
+	config     *config
+	kafka      *kgo.Client // produces, and asks
+	deliveries *deliveries
 
 	windows windows
 
@@ -58,10 +58,10 @@ func New(opts ...Option) (*Client, error) {
 		way.Reload, way.PlainTCP = keys.config, config.tls.QUICOnly
 	}
 	c.dial = transport.New(way)
-	if c.hooks, err = newDeliveries(config); err != nil {
+	if c.deliveries, err = newDeliveries(config); err != nil {
 		return nil, errors.Join(err, c.dial.Close())
 	}
-	produce := append(config.producing(), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.hooks))
+	produce := append(config.producing(), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.deliveries))
 	if config.acks == AcksAll {
 		// Or a record would outlive its time-out, and its context, where a broker has it
 		// and has gone silent.
@@ -158,6 +158,6 @@ func (h Health) Healthy() bool { return h.Err == nil && h.Breaker != BreakerOpen
 // Health asks a broker, and says how deliveries went.
 func (c *Client) Health(ctx context.Context) Health {
 	h := Health{Err: c.Ping(ctx), BufferedRecords: c.kafka.BufferedProduceRecords(), BufferedBytes: c.kafka.BufferedProduceBytes(), Links: c.dial.Stats()}
-	c.hooks.view(&h)
+	c.deliveries.view(&h)
 	return h
 }

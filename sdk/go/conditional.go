@@ -76,7 +76,7 @@ func (c *Client) AppendAt(ctx context.Context, r *Record, offset int64) error {
 		return ctx.Err()
 	}
 	producer, err := own.producer(func() (*kgo.Client, error) {
-		opts := append(c.config.producing(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.WithHooks(c.hooks))
+		opts := append(c.config.producing(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.WithHooks(c.deliveries))
 		if c.config.acks == AcksAll {
 			opts = append(opts, kgo.AllowIdempotentProduceCancellation())
 		}

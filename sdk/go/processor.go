@@ -117,7 +117,7 @@ func (p *Processor[T]) session(ctx context.Context, handle func(context.Context,
 	}
 	*was = nil // until it is known what the next producer is
 	opts := append(p.o.reading(p.client.config.recordBytes), p.client.config.producing()...)
-	opts = append(opts, kgo.TransactionalID(p.id), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(p.client.hooks))
+	opts = append(opts, kgo.TransactionalID(p.id), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(p.client.deliveries))
 	if t := p.client.config.transactionTime; t > 0 {
 		opts = append(opts, kgo.TransactionTimeout(t))
 	}

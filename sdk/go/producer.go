@@ -91,7 +91,7 @@ func (c *Client) Flush(ctx context.Context) error { return c.kafka.Flush(ctx) }
 
 // admit lets a record pass, or answers it.
 func (c *Client) admit(ctx context.Context, r *Record, done func(*Record, error)) bool {
-	if b := c.hooks.breaker; b != nil && !b.allow() {
+	if b := c.deliveries.breaker; b != nil && !b.allow() {
 		if done != nil {
 			done(r, ErrBreakerOpen)
 		}
@@ -113,7 +113,7 @@ func (c *Client) bound(ctx context.Context, r *Record) {
 	in := c.windows.at(now)
 	if partition, ok := partitionOf(r); ok {
 		r.Context = &bounded{in, ctx, partition}
-	} else if c.hooks.sent != nil {
+	} else if c.deliveries.sent != nil {
 		r.Context = &bounded{in, ctx, -1}
 	} else {
 		r.Context = in

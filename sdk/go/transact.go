@@ -152,7 +152,7 @@ func (c *Client) transactOnce(ctx context.Context, f func(*Tx) error) (err error
 			return err, again
 		}
 		t.was = nil // until it is known what the next producer is
-		opts := append(c.config.producing(), kgo.TransactionalID(c.config.transactionalID), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.hooks))
+		opts := append(c.config.producing(), kgo.TransactionalID(c.config.transactionalID), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.deliveries))
 		if c.config.transactionTime > 0 {
 			opts = append(opts, kgo.TransactionTimeout(c.config.transactionTime))
 		}

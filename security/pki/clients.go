@@ -16,17 +16,17 @@ type ClientsOptions struct {
 // Clients is how a server knows its clients by their certificates. It is safe for
 // concurrent use.
 type Clients struct {
-	o    ClientsOptions
-	live *Live
+	o           ClientsOptions
+	connections *Connections
 }
 
 // NewClients returns who knows clients.
-func NewClients(o ClientsOptions) *Clients { return &Clients{o, NewLive(o.Trust)} }
+func NewClients(o ClientsOptions) *Clients { return &Clients{o, NewConnections(o.Trust)} }
 
 // Client is who a client has proved to be; the zero value has shown no certificate.
 type Client struct {
 	Principal string
-	// Hold is [Live.Hold] of the connection; nil: nothing ends it.
+	// Hold is [Connections.Hold] of the connection; nil: nothing ends it.
 	Hold func(end func(error)) (leave func())
 }
 
@@ -47,12 +47,12 @@ func (c *Clients) Identify(state tls.ConnectionState) (Client, error) {
 		return Client{}, err
 	}
 	chains := state.VerifiedChains
-	return Client{principal, func(end func(error)) func() { return c.live.Hold(chains, end) }}, nil
+	return Client{principal, func(end func(error)) func() { return c.connections.Hold(chains, end) }}, nil
 }
 
 // Judge ends the connections of clients whose certificates do not stand any more, and
 // returns how many there were.
-func (c *Clients) Judge() int { return c.live.Judge() }
+func (c *Clients) Judge() int { return c.connections.Judge() }
 
 // ServerConfig is base, with clients asked for certificates. Handshakes see the
 // authorities of their time.

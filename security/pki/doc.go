@@ -23,7 +23,7 @@
 //
 // [Trust] is whose certificates are taken: authorities, less what their revocation lists
 // ([Revocations]) have. Handshakes are judged by what is there at their time, resumed sessions
-// too, and open connections are held by [Live], which ends those whose certificates do not
+// too, and open connections are held by [Connections], which ends those whose certificates do not
 // stand any more. [Clients] knows clients by their certificates, of which a [Mapping] makes
 // principals. docs/design/0020.
 //

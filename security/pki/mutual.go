@@ -14,11 +14,11 @@ import (
 // one of the same authorities has signed, which names its node and roles ([Identity]), and
 // shows it on both sides of a connection.
 type Mutual struct {
-	keeper *Keeper
-	trust  *Trust
-	live   *Live
-	opt    MutualOptions
-	ends   atomic.Pointer[Ends]
+	keeper      *Keeper
+	trust       *Trust
+	connections *Connections
+	opt         MutualOptions
+	ends        atomic.Pointer[Ends]
 }
 
 // Ends is until when the other servers take what a [Mutual] shows, by the chain of its
@@ -44,7 +44,7 @@ func LoadMutual(o MutualOptions) (*Mutual, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mutual{trust: trust, live: NewLive(trust), opt: o}
+	m := &Mutual{trust: trust, connections: NewConnections(trust), opt: o}
 	if m.keeper, err = Keep(m.load); err != nil {
 		return nil, err
 	}
@@ -160,14 +160,14 @@ func (m *Mutual) Stands() error {
 // Trust is whose certificates the servers take.
 func (m *Mutual) Trust() *Trust { return m.trust }
 
-// Hold is [Live.Hold], of a connection to another server.
+// Hold is [Connections.Hold], of a connection to another server.
 func (m *Mutual) Hold(state tls.ConnectionState, end func(error)) (leave func()) {
-	return m.live.Hold(state.VerifiedChains, end)
+	return m.connections.Hold(state.VerifiedChains, end)
 }
 
 // Judge ends the connections to servers whose certificates do not stand any more, and
 // returns how many there were.
-func (m *Mutual) Judge() int { return m.live.Judge() }
+func (m *Mutual) Judge() int { return m.connections.Judge() }
 
 // ServerConfig takes connections of who has a certificate of the same authorities. Who
 // that is, and may, is for [Mutual.Peer] to say.

@@ -215,8 +215,8 @@ func TestConnectionsEndWithTheirCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	chains := [][]*x509.Certificate{ours.Chain("short")}
-	live, ended := pki.NewLive(trust), 0
-	leave := live.Hold(chains, func(error) { ended++ })
+	connections, ended := pki.NewConnections(trust), 0
+	leave := connections.Hold(chains, func(error) { ended++ })
 	other, err := os.ReadFile(next.CAFile())
 	if err != nil {
 		t.Fatal(err)
@@ -227,25 +227,25 @@ func TestConnectionsEndWithTheirCertificates(t *testing.T) {
 	if err := trust.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if n := live.Judge(); n != 0 || ended != 0 {
+	if n := connections.Judge(); n != 0 || ended != 0 {
 		t.Error("who was admitted is cut off, for its authority is followed by another")
 	}
 	if err := trust.Admit(chains); err == nil {
 		t.Error("a resumed session is admitted whose authority is trusted no more")
 	}
 	now = now.Add(2 * time.Hour)
-	if live.Judge(); ended != 1 {
+	if connections.Judge(); ended != 1 {
 		t.Error("a connection goes on with a certificate that has ended")
 	}
-	if live.Judge(); ended != 1 {
+	if connections.Judge(); ended != 1 {
 		t.Error("it is ended twice")
 	}
 	leave()
-	if n := live.Judge(); n != 0 {
+	if n := connections.Judge(); n != 0 {
 		t.Errorf("%d are held that are gone", n)
 	}
 	late := 0
-	defer live.Hold(chains, func(error) { late++ })()
+	defer connections.Hold(chains, func(error) { late++ })()
 	if late != 1 {
 		t.Error("what has ended before it is held goes on")
 	}

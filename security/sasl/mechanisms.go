@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"rustmq.dev/rustmq/storage/guard"
@@ -143,22 +142,4 @@ func (m *Mechanisms) credential(shapesOf, user string, of ...string) (mechanism 
 		}
 	}
 	return shape.Mechanism, fake, false
-}
-
-// ParseMechanisms reads a list of names, separated by commas. None is empty.
-func ParseMechanisms(list string) ([]string, error) {
-	var names []string
-	for name := range strings.SplitSeq(list, ",") {
-		name = strings.ToUpper(strings.TrimSpace(name))
-		switch {
-		case name == "":
-		case !slices.Contains(Supported(), name):
-			return nil, fmt.Errorf("%q is no mechanism; there are %s", name, strings.Join(Supported(), ", "))
-		case slices.Contains(names, name):
-			return nil, fmt.Errorf("%s is named twice", name)
-		default:
-			names = append(names, name)
-		}
-	}
-	return names, nil
 }

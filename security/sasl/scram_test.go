@@ -391,12 +391,4 @@ func TestMechanismsOffered(t *testing.T) {
 			t.Errorf("%q, encrypted %v: begun", c.mechanism, c.encrypted)
 		}
 	}
-	if got, err := ParseMechanisms(" scram-sha-256, PLAIN"); err != nil || len(got) != 2 {
-		t.Errorf("%v, %v", got, err)
-	}
-	for _, list := range []string{"GSSAPI", "PLAIN,PLAIN"} {
-		if _, err := ParseMechanisms(list); err == nil {
-			t.Errorf("%q is taken", list)
-		}
-	}
 }

@@ -30,10 +30,6 @@ var (
 	ErrNotLeader = errors.New("not the leader of the partition")
 	// ErrFenced says that a newer leader epoch is known than the one to lead.
 	ErrFenced = errors.New("a newer leader epoch is known")
-	// ErrFencedEpoch and ErrUnknownEpoch answer a caller who names a leader
-	// epoch older, or newer, than the one that is led here (KIP-320).
-	ErrFencedEpoch  = errors.New("the caller's leader epoch is older than the leader's")
-	ErrUnknownEpoch = errors.New("the caller's leader epoch is newer than the leader's")
 	// ErrOutOfOrderSequence says that a producer's batches before this one are
 	// missing, or that it is older than the last five.
 	ErrOutOfOrderSequence = errors.New("the producer's sequence number is out of order")

@@ -116,25 +116,6 @@ func (l *Log) End() storage.Offset {
 	return l.end
 }
 
-// CheckEpoch compares the leader epoch that a caller believes in with the one
-// that is led here (KIP-320). NoEpoch is not compared. Errors: ErrNotLeader,
-// ErrFencedEpoch, ErrUnknownEpoch.
-func (l *Log) CheckEpoch(believed storage.Epoch) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.refused != nil:
-		return l.refused
-	case l.epoch == storage.NoEpoch:
-		return ErrNotLeader
-	case believed == storage.NoEpoch || believed == l.epoch:
-		return nil
-	case believed < l.epoch:
-		return ErrFencedEpoch
-	}
-	return ErrUnknownEpoch
-}
-
 // EpochEnd returns the largest leader epoch not above the asked one, and the
 // offset where it ended; NoEpoch when the asked one is unknown (KIP-101).
 func (l *Log) EpochEnd(asked storage.Epoch) (storage.Epoch, storage.Offset) {

@@ -3,7 +3,6 @@ package log
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -472,11 +471,6 @@ func TestEpochsOverBothLives(t *testing.T) {
 	}{{1, 1, 2}, {2, 1, 2}, {3, 3, 3}, {5, 5, 3}, {6, -1, -1}} {
 		if epoch, at := l.EpochEnd(tc.asked); epoch != tc.epoch || at != tc.at {
 			t.Errorf("end of %d: %d at %d, want %d at %d", tc.asked, epoch, at, tc.epoch, tc.at)
-		}
-	}
-	for believed, want := range map[storage.Epoch]error{-1: nil, 5: nil, 4: ErrFencedEpoch, 6: ErrUnknownEpoch} {
-		if err := l.CheckEpoch(believed); !errors.Is(err, want) {
-			t.Errorf("epoch %d: %v, want %v", believed, err, want)
 		}
 	}
 }

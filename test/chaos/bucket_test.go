@@ -29,8 +29,8 @@ const collectLimit = 60 * time.Second
 
 // collecting makes what is deleted go within a test.
 var collecting = []string{
-	"wal.upload_interval=100ms", "object_storage.metadata_log=100ms",
-	"object_storage.upload_deadline=10s", "object_storage.grace=1s", "object_storage.audit=2s",
+	"wal.upload_interval=100ms", "object_storage.metadata_log_interval=100ms",
+	"object_storage.upload_timeout=10s", "object_storage.grace=1s", "object_storage.check_interval=2s",
 }
 
 // throughBucket gives the servers a log that holds a few lives' records: those of

@@ -257,7 +257,7 @@ func (n *node) config() *configs.Config {
 		"broker.data_dir": "/simulated", "object_storage.url": "s3://simulated", "network.quic.enabled": "false",
 		"wal.capacity": "16MiB", "wal.segment_size": "1MiB", "wal.memory": "8MiB", "broker.message_max_bytes": "256KiB",
 		"wal.upload_interval": "2s", "wal.upload_bytes": "256KiB",
-		"object_storage.upload_deadline": "60s", "object_storage.grace": "20s", "object_storage.audit": "60s", "object_storage.metadata_log": "2s",
+		"object_storage.upload_timeout": "60s", "object_storage.grace": "20s", "object_storage.check_interval": "60s", "object_storage.metadata_log_interval": "2s",
 		"object_storage.manifest_ranges": "8", "compaction.interval": "10s", "compaction.min_object": "64KiB", "compaction.target_object": "1MiB",
 		"controller.snapshot.entries": "300", "broker.groups.min_session_timeout": "1s", "broker.auto_create_topics": "false",
 		"operations.graceful_shutdown_timeout": "5s",

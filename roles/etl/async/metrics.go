@@ -45,7 +45,7 @@ func newMetrics(r *Runner) *metrics {
 		transactions: vec("transactions_total", "Transactions that asynchronous transforms committed."),
 		failures:     vec("failures_total", "Failures of modules, and records that a topic did not take, by kind.", "kind"),
 		restarts:     vec("restarts_total", "Times that a partition was begun anew from its last transaction."),
-		skipped:      vec("skipped_total", "Offsets that retention took before they were read, or whose records nobody can read."),
+		skipped:      vec("skipped_offsets_total", "Offsets that retention took before they were read, or whose records nobody can read."),
 		lag:          prometheus.NewDesc(prefix+"lag_records", "How far asynchronous transforms are behind in the partitions that this broker runs.", []string{"module"}, nil),
 		partitions:   prometheus.NewDesc(prefix+"partitions", "Partitions that this broker runs asynchronous transforms for, by state.", []string{"module", "state"}, nil),
 	}

@@ -146,10 +146,10 @@ function State({ broker: b }: { broker: Broker }) {
         </Section>
         {wal && (
           <Section title="Write-ahead log">
-            <Bar label="write-ahead log" of={wal.capacity} parts={[{ name: "used", value: wal.used, tone: wal.fullness >= 0.9 ? 5 : 1 }]} />
+            <Bar label="write-ahead log" of={wal.capacity_bytes} parts={[{ name: "used", value: wal.used_bytes, tone: wal.fullness >= 0.9 ? 5 : 1 }]} />
             <KeyValue
               items={[
-                ["Capacity", bytes(wal.capacity)],
+                ["Capacity", bytes(wal.capacity_bytes)],
                 ["Of what produce may use", percent(wal.fullness)],
                 ["Short of files", wal.short],
                 ["Refuses producers", wal.refused?.error],

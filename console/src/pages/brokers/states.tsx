@@ -26,7 +26,7 @@ export function Log({ figures }: { figures: NodeFigures | undefined }) {
   const wal = figures?.wal;
   if (!wal) return <span class="muted">–</span>;
   return (
-    <span title={`${bytes(wal.used)} of ${bytes(wal.capacity)} are used; of what produce may use, ${percent(wal.fullness)}`}>
+    <span title={`${bytes(wal.used_bytes)} of ${bytes(wal.capacity_bytes)} are used; of what produce may use, ${percent(wal.fullness)}`}>
       {percent(wal.fullness)} {wal.refused || wal.refused_partition ? <Badge kind="bad">refuses</Badge> : wal.fullness >= 0.9 ? <Badge kind="warn">nearly full</Badge> : null}
     </span>
   );

@@ -34,7 +34,7 @@ export function ChangeValue({ was, settings, onClose, onDone }: ChangeValueProps
   const where = broker < 0 ? "all nodes" : `broker ${broker}`;
   const attempt = useAction(async () => {
     const { tag } = await getTagged<ConfigView>("/api/v1/config"); // before: what comes between is noticed
-    await patch("/api/v1/config", { ...body, validate_only: true });
+    await patch("/api/v1/config", { ...body, dry_run: true });
     setTried({ of: asked, tag });
   });
   const set = useAction(async () => {

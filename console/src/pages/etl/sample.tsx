@@ -66,8 +66,8 @@ function OfTopic({ topics, onSample }: { topics: string[]; onSample: (s: Sample 
   const read = useAction(async () => {
     if (topic.trim() === "") throw new Problem(0, "Which topic?", "Write the name of the topic whose records the module is to be tried with.");
     const begin = from === "offset" ? { offset } : from === "time" ? { time: since || new Date().toISOString() } : { from };
-    const peeked = await get<PeekedMessages>(at`/api/v1/topics/${topic.trim()}/messages`, { partition, limit, max_bytes: 1 << 20, ...begin });
-    const messages = peeked.messages ?? [];
+    const peeked = await get<PeekedMessages>(at`/api/v1/topics/${topic.trim()}/records`, { partition, limit, max_bytes: 1 << 20, ...begin });
+    const messages = peeked.records ?? [];
     const whole = messages.filter((m) => !m.cut);
     const kept = fitting(whole.map(recordOf));
     const left: string[] = [];

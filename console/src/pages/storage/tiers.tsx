@@ -19,7 +19,7 @@ const topics: Column<Topic>[] = [
 const brokers: Column<NodeReport>[] = [
   { key: "broker", title: "Broker", show: (n) => <Link href={`/brokers/${n.broker}`}>broker {n.broker}</Link>, sort: (n) => n.broker },
   { key: "log", title: "Log used", show: (n) => <Log figures={n.figures} />, sort: (n) => n.figures?.wal?.fullness ?? -1, right: true },
-  { key: "capacity", title: "Capacity", show: (n) => bytes(n.figures?.wal?.capacity), sort: (n) => n.figures?.wal?.capacity ?? -1, right: true },
+  { key: "capacity", title: "Capacity", show: (n) => bytes(n.figures?.wal?.capacity_bytes), sort: (n) => n.figures?.wal?.capacity_bytes ?? -1, right: true },
   { key: "waiting", title: "Not in the bucket yet", show: (n) => bytes(n.figures?.upload?.waiting_bytes), sort: (n) => n.figures?.upload?.waiting_bytes ?? -1, right: true },
   { key: "lag", title: "The oldest waits", show: (n) => (n.figures?.upload?.waiting_since ? <Time at={n.figures.upload.waiting_since} relative /> : n.figures ? "nothing does" : "–"), sort: (n) => n.figures?.upload?.waiting_since ?? "" },
   { key: "uploaded", title: "Uploaded", show: (n) => bytes(n.figures?.upload?.bytes), sort: (n) => n.figures?.upload?.bytes ?? -1, right: true },

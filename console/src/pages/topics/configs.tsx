@@ -112,7 +112,7 @@ function Change({ topic, name, onClose, onChanged }: { topic: string; name: stri
   }, [topic, name, turn]);
   const send = (p: ConfigPatch) => patch(topicURL(topic), p, { ifMatch: seen?.tag });
   const check = useAction(async () => {
-    await send({ set: { [name]: value }, validate_only: true });
+    await send({ set: { [name]: value }, dry_run: true });
     setChecked(true);
   });
   const save = useAction(async () => {

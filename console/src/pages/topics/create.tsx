@@ -29,11 +29,11 @@ export function CreateTopic({ onClose, onCreated }: { onClose: () => void; onCre
   const wrong = nameError(name);
   const lines = parseConfigs(others);
 
-  const body = (validate_only: boolean): NewTopic => {
+  const body = (dry_run: boolean): NewTopic => {
     const configs: Record<string, string> = { ...lines.configs };
     if (cleanup) configs["cleanup.policy"] = cleanup;
     if (durability) configs["rustmq.durability"] = durability;
-    return { name, partitions: Number(partitions || 0), replication_factor: Number(replicas || 0), configs, validate_only };
+    return { name, partitions: Number(partitions || 0), replication_factor: Number(replicas || 0), configs, dry_run };
   };
   const check = useAction(async () => setChecked(await post<Topic>("/api/v1/topics", body(true))));
   const create = useAction(async () => {

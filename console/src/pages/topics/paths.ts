@@ -16,7 +16,7 @@ export function topicCalls(name: string) {
   const url = topicURL(name);
   return {
     configs: `GET ${url}/configs`,
-    messages: `GET ${url}/messages`,
+    messages: `GET ${url}/records`,
     alter: `PATCH ${url}`,
     remove: `DELETE ${url}`,
     grow: `POST ${url}/partitions`,

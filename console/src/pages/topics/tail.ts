@@ -34,7 +34,7 @@ interface Records {
   high_watermark: number;
   next: number;
   looked: number;
-  messages: Message[];
+  records: Message[];
 }
 interface Skipped {
   partition: number;
@@ -116,11 +116,11 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
     const filtered = Object.values(filters).some((f) => f !== "");
     const limit = filtered ? looked : newest;
     setLoading(true);
-    Promise.all(wanted.map((partition) => get<PeekedMessages>(`${url}/messages`, { partition, limit, ...filters }, { signal: abort.signal }))).then(
+    Promise.all(wanted.map((partition) => get<PeekedMessages>(`${url}/records`, { partition, limit, ...filters }, { signal: abort.signal }))).then(
       (looks) => {
         const is = nothing();
         is.messages = looks
-          .flatMap((l) => l.messages ?? [])
+          .flatMap((l) => l.records ?? [])
           .sort((a, b) => Date.parse(a.timestamp ?? "") - Date.parse(b.timestamp ?? "") || a.partition - b.partition || a.offset - b.offset)
           .slice(filtered ? -mostKept : -newest);
         is.total = is.messages.length;
@@ -161,9 +161,9 @@ export function useTail(topic: string, partitions: number, asked: Asked, turn: n
       case "records": {
         const r = e.data as Records;
         is.looked += r.looked;
-        is.total += r.messages.length;
+        is.total += r.records.length;
         is.at.set(r.partition, { next: r.next, end: r.high_watermark });
-        is.messages = [...is.messages, ...r.messages].slice(-mostKept);
+        is.messages = [...is.messages, ...r.records].slice(-mostKept);
         break;
       }
       case "skipped":

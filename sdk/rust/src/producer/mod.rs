@@ -3,10 +3,10 @@
 mod batch;
 mod core;
 mod deliveries;
-mod lane;
 mod outcome;
 mod partition;
 mod partitioner;
+mod requests;
 mod sender;
 
 use std::sync::Arc;

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, Identity};
 use super::core::{Core, MOST_UNDER_WAY};
-use super::lane::{self, Job};
 use super::outcome::Placed;
 use super::partition::{Next, Partition, Verdict, verdict};
+use super::requests::{self, Job};
 use crate::builder::Acks;
 use crate::cluster::{Backoff, CallOptions, Metadata, To, leader_moved};
 use crate::error::{Code, Error, Result};
@@ -226,7 +226,7 @@ impl Sender {
         let (core, events) = (&self.core, &self.events);
         self.brokers.entry(id).or_insert_with(|| {
             let (jobs, todo) = mpsc::unbounded_channel();
-            tokio::spawn(lane::run(core.clone(), id, todo, events.clone()));
+            tokio::spawn(requests::run(core.clone(), id, todo, events.clone()));
             Broker { jobs, under_way: 0, waiting: Vec::new() }
         })
     }
@@ -324,8 +324,8 @@ impl Sender {
 
     fn answered(&mut self, batches: Vec<(Arc<Partition>, Batch)>, result: Result<ProduceResponse>) {
         let answer = match result {
-            Ok(a) if self.core.options.acks != Acks::None => lane::Answers::read(a, &self.core.cluster.known()),
-            Ok(_) => lane::Answers::default(),
+            Ok(a) if self.core.options.acks != Acks::None => requests::Answers::read(a, &self.core.cluster.known()),
+            Ok(_) => requests::Answers::default(),
             Err(e) => {
                 let now = Instant::now();
                 let sent_nothing = matches!(e, Error::Unsupported { .. } | Error::Config(_) | Error::Codec { .. });
@@ -361,7 +361,7 @@ impl Sender {
         }
     }
 
-    fn refused(&mut self, p: Arc<Partition>, b: Batch, code: Code, a: &lane::Answer) {
+    fn refused(&mut self, p: Arc<Partition>, b: Batch, code: Code, a: &requests::Answer) {
         let e = Error::Broker { what: format!("produce to {}/{}", p.topic, p.index), code, message: a.message.clone() };
         if leader_moved(code) && !self.core.cluster.told_leader(&p.topic, p.index, a.leader, a.leader_epoch) {
             self.core.stale(&p.topic);
