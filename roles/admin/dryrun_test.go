@@ -15,7 +15,7 @@ import (
 func TestWhatDestroysHasADryRun(t *testing.T) {
 	looks := strings.Fields(`acl/check acl/list audit/list audit/tail audit/verify brokers/describe brokers/list ca/show certs/list certs/show
 		certs/verify cluster/describe cluster/health config/history config/list controllers/list etl/batteries etl/describe etl/history etl/list
-		etl/test groups/describe groups/list operations/list operations/show quotas/list storage storage/cost storage/probe tokens/list
+		etl/test groups/describe groups/list operations/list operations/describe quotas/list storage storage/cost storage/probe tokens/list
 		topics/describe topics/list users/list`)
 	keeps := map[string]string{
 		"acl/create": "a rule is taken away again", "users/create": "a user is deleted again", "tokens/create": "a token is taken back",
