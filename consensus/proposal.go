@@ -38,6 +38,16 @@ func (p *Proposal) Wait(ctx context.Context) (any, error) {
 	}
 }
 
+// Settled reports whether it is known what became of the proposal.
+func (p *Proposal) Settled() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // barrier is a read that waits until what was committed when it began is
 // applied here.
 type barrier struct {

@@ -49,7 +49,9 @@ func debugBundle(env client.Env, cloud Cloud) *cobra.Command {
 			"processor and waits, and adds what `rustmq doctor` says of this machine, versions, and with --data-dir the metadata log without what is in its commands.\n" +
 			"No records are in it. Secrets are taken out (passwords, tokens, private keys); names of topics, groups, users and hosts are not: look into it before you give it away.\n" +
 			"manifest.json in it lists what could not be had, and why. Nothing is changed.\n\n" +
-			"The process of --url or the context is asked, or each that --process names, by the same credentials; profiles and logs want alter on the cluster.",
+			"The process of --url or the context is asked, and every other that it knows of: brokers say where their HTTP is, and one that does not say, or is on another machine's loopback\n" +
+			"address, is listed with the reason, as are controllers that are no brokers. With --process those alone are asked that it names. All are shown the same credentials, which are sent\n" +
+			"in the clear to none that is not on this machine; profiles and logs want alter on the cluster.",
 		Example: "  rustmq debug bundle\n  rustmq debug bundle --process http://10.0.0.1:9642 --process http://10.0.0.2:9642 --data-dir /var/lib/rustmq --config /etc/rustmq/rustmq.toml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -71,7 +73,7 @@ func debugBundle(env client.Env, cloud Cloud) *cobra.Command {
 	}
 	b.target.Flags(cmd)
 	flags := cmd.Flags()
-	flags.StringArrayVar(&b.nodes, "process", nil, "`URL` of another process to ask, in place of --url; may be repeated")
+	flags.StringArrayVar(&b.nodes, "process", nil, "`URL` of a process to ask, in place of --url and of those that it knows of; may be repeated")
 	flags.StringVar(&b.out, "out", "", "`FILE` of the archive, or - for standard output (default: rustmq-bundle-TIME.tar.gz)")
 	flags.DurationVar(&b.profile, "profile", bundle.DefaultProfile, "how long the profile of the processor is of; 0: none")
 	flags.StringVar(&most, "max-bytes", most, "`SIZE` of all parts together, before they are compressed")
@@ -88,6 +90,10 @@ func (b *bundleCommand) run(cmd *cobra.Command, named admin.Target) (err error) 
 	if len(urls) == 0 {
 		urls = []string{b.target.URL}
 	}
+	add := func(server *admin.Remote) {
+		o.Servers = append(o.Servers, server)
+		o.Secrets = append(o.Secrets, server.Secrets()...)
+	}
 	for _, url := range urls {
 		t := b.target
 		t.URL = url
@@ -95,8 +101,19 @@ func (b *bundleCommand) run(cmd *cobra.Command, named admin.Target) (err error) 
 		if err != nil {
 			return err // wrong flags, or a secret that cannot be read
 		}
-		o.Servers = append(o.Servers, server)
-		o.Secrets = append(o.Secrets, server.Secrets()...)
+		add(server)
+		if len(b.nodes) > 0 {
+			continue
+		}
+		others, absent := othersOf(cmd.Context(), server)
+		o.Absent = append(o.Absent, absent...)
+		for _, other := range others {
+			if beside, err := server.Beside(other.url); err == nil {
+				add(beside)
+			} else {
+				o.Absent = append(o.Absent, bundle.Absent{Name: other.name, Why: err.Error() + "; or name it with --process URL"})
+			}
+		}
 	}
 	if o.Local, err = b.local(cmd); err != nil {
 		return err

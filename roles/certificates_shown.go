@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 
 	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/security/pki"
 )
 
 // maxBundle bounds what is read of a file of authorities.
@@ -62,21 +62,10 @@ func readCertificates(file string) (all []*x509.Certificate, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		block, rest := pem.Decode(raw)
-		if block == nil {
-			return all, nil
-		}
-		raw = rest
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return all, fmt.Errorf("parse %s: %w", file, err)
-		}
-		all = append(all, c)
+	if all, err = pki.ParseCertificates(raw); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", file, err)
 	}
+	return all, nil
 }
 
 func shownCertificate(use, file string, c *x509.Certificate) admin.NodeCertificate {

@@ -32,10 +32,14 @@ func TestDryRunsChangeNothing(t *testing.T) {
 	do("a long password\n", admin(server, "users create alice")...)
 	do("", admin(server, "tokens create backup --principal alice")...)
 	do("", admin(server, "acl create --principal alice --resource topic.orders --permissions read")...)
+	do("", admin(server, "topics alter orders --set retention.ms=77")...)
+	do("", admin(server, "quotas set --user alice producer_byte_rate=10MiB")...)
 	do("", admin(ca, "ca init --no-passphrase")...)
 	do("", append(admin(ca, "certs issue carol --profile client"), "--out", dir)...)
+	do("", admin(ca, "ca rotate")...)
 	lists := map[string][]string{
 		"topics list": server, "groups list": server, "users list": server, "tokens list": server, "acl list": server, "certs list": ca, "brokers list": server, "controllers list": server,
+		"quotas list": server, "ca show": ca,
 	}
 	before := map[string]string{}
 	for line, target := range lists {
@@ -55,6 +59,10 @@ func TestDryRunsChangeNothing(t *testing.T) {
 		{server, "brokers decommission 1", "nothing was done", "7"},
 		{server, "controllers remove 1", "would be taken out", "7"},
 		{ca, "certs revoke carol", "1 certificate would be taken back", "dave"},
+		{ca, "ca rotate --finish", "carol  was neither renewed", ""},
+		{server, "topics alter orders --delete retention.ms", "retention.ms 77 (default)", "nonsense"},
+		{server, "topics alter orders --set retention.ms=78", "retention.ms 77 78", "retention.ms=x"},
+		{server, "quotas set --user alice --delete producer_byte_rate", "nothing was changed", "nonsense"},
 	} {
 		if out := do("", admin(c.target, c.line+" --dry-run")...); !strings.Contains(out, c.say) {
 			t.Errorf("%s: %s", c.line, out)

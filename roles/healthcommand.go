@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -112,14 +111,11 @@ func trustOwn(config *configs.Config) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate that the node shows: %w", err)
 	}
-	block, _ := pem.Decode(raw)
-	if block == nil {
-		return nil, fmt.Errorf("read the certificate that the node shows: %s: want PEM", file)
-	}
-	own, err := x509.ParseCertificate(block.Bytes)
+	all, err := pki.ParseCertificates(raw)
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate that the node shows: %s: %w", file, err)
 	}
+	own := all[0]
 	trusted := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: x509.NewCertPool()}
 	trusted.RootCAs.AddCert(own)
 	switch {

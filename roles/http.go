@@ -81,6 +81,24 @@ func (n *Node) openHTTP() error {
 	return nil
 }
 
+// httpURL is where HTTP is dialled from elsewhere; "": that is not known.
+func (n *Node) httpURL() string {
+	host, port, err := net.SplitHostPort(n.httpAddr)
+	if err != nil {
+		return ""
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		if host, err = n.reachableHost(host); err != nil {
+			return ""
+		}
+	}
+	scheme := "http"
+	if n.config.HTTPTLS() {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
 // prepareHTTP loads the certificates that network.http_port needs, where the listeners of
 // Kafka have not.
 func (n *Node) prepareHTTP() error {

@@ -87,7 +87,7 @@ func TestOperationsSurviveWhoBeganThem(t *testing.T) {
 	if stuck.Left < 6 || !strings.Contains(stuck.What, "start another broker") || len(stuck.Partitions) == 0 || len(going.Refused) < 6 {
 		t.Errorf("%+v, %+v", stuck, going)
 	}
-	if text := c.admin(1, "operations", "list"); !strings.HasPrefix(text, "OPERATION") {
+	if text := c.admin(1, "operations", "list"); !strings.HasPrefix(text, "OPERATION") || !strings.Contains(text, "drain-2-0") || !strings.Contains(text, "start another broker") {
 		t.Errorf("what is under way is %s", text)
 	}
 	code, _, stderr := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "operations", "describe", going.Operation, "--wait")

@@ -11,8 +11,11 @@ import (
 const (
 	// batchRoom is what surrounds a batch in a message of replication, at most.
 	batchRoom = 64 << 10
-	// leaveShare is the part of a stop that the leaving of a broker may take.
-	leaveShare = 0.25
+	// leaveShare is the part of a stop that the leaving of a broker may take, and leaveLongest
+	// the most: controllers that have a majority elect within a second. Where they have none, as
+	// when a whole cluster is stopped, nobody takes over, however long one waits.
+	leaveShare   = 0.25
+	leaveLongest = 3 * time.Second
 )
 
 // otherBrokers is how a broker reaches others; zero: there are none.
@@ -75,6 +78,8 @@ func (n *Node) leaveFirst() {
 		}
 		ctx, cancel := share(ctx, leaveShare)
 		defer cancel()
+		ctx, end := context.WithTimeout(ctx, leaveLongest)
+		defer end()
 		if err := n.broker.Leave(ctx); err != nil {
 			n.log.Warn("what this broker leads has no other leader yet; the controllers will notice its silence", "error", err)
 		}

@@ -39,7 +39,7 @@ func (n *Node) tell(_ context.Context, what string) (any, error) {
 func (n *Node) figures() admin.NodeFigures {
 	health := n.bucket.bucket.State()
 	f := admin.NodeFigures{
-		Version: Version(), Roles: n.config.RoleList(), Started: n.bucket.since, DataDir: n.root, Circuit: health.Circuit.String(),
+		Version: Version(), Roles: n.config.RoleList(), Started: n.bucket.since, DataDir: n.root, HTTP: n.httpURL(), Circuit: health.Circuit.String(),
 		WAL: n.walState(), Upload: n.uploadState(), Damage: n.damageState(), Troubles: []string{},
 	}
 	if free, total, err := n.dir.Space("."); err == nil {

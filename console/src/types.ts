@@ -961,7 +961,7 @@ export interface LagHistory {
   /** between two looks */
   every_seconds: number;
   group: string;
-  /** in order of time, as the process that answers has seen since it began; where it could not look there is none */
+  /** in order of time, as the process that answers has seen since it began; where it could not look there is none, nor while nobody had asked it for groups for an hour */
   points: LagPoint[] | null;
 }
 
@@ -1100,6 +1100,8 @@ export interface NodeFigures {
   /** of the disk of its data directory; disk_total_bytes 0: it is not known */
   disk_free_bytes: number;
   disk_total_bytes: number;
+  /** URL of its metrics, health and API, as it is dialled from elsewhere; on a loopback address it is reached from its own machine alone */
+  http?: string;
   /** of the bucket */
   last_error?: string;
   /** of broker, controller, admin, what the process is; left out by versions that do not say */
@@ -1173,7 +1175,7 @@ export interface Operation {
 }
 
 export interface OperationsOutputBody {
-  /** those that are under way */
+  /** those that are under way, and drains that are done of brokers that have replicas yet */
   operations: Operation[] | null;
 }
 
@@ -1325,6 +1327,8 @@ export interface QuotaPatch {
   default_user?: boolean;
   /** keys that are held to nothing any more */
   delete?: string[] | null;
+  /** change nothing: answer what would be held to, or why it would not be taken */
+  dry_run?: boolean;
   /** an address, such as 192.0.2.7 or 2001:db8::7; with no user and no client id */
   ip?: string;
   set?: Record<string, number>;

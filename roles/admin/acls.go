@@ -147,9 +147,9 @@ type aclsAPI struct {
 }
 
 func registerACLs(h *routes, a aclsAPI) {
-	route(h, http.MethodGet, "/api/v1/acls", onCluster[aclsFiltered](describesCluster).tagged(func(*aclsFiltered) string { return a.tag() }), a.list)
-	route(h, http.MethodPost, "/api/v1/acls", onCluster[aclsInput](altersCluster).act("acl.create").saying(func(in *aclsInput) string { return fmt.Sprintf("%d rules", len(in.Body.ACLs)) }).tagged(func(*aclsInput) string { return a.tag() }), a.create, withStatus(http.StatusCreated))
-	route(h, http.MethodDelete, "/api/v1/acls", onCluster[aclsToDelete](altersCluster).act("acl.delete").saying(func(in *aclsToDelete) string { return "those of " + in.words() }).tagged(func(*aclsToDelete) string { return a.tag() }), a.delete, withStatus(http.StatusOK))
+	route(h, http.MethodGet, "/api/v1/acls", onCluster[aclsFiltered](describesCluster).tagged(imageOf(a.cluster), aclsOfAll), a.list)
+	route(h, http.MethodPost, "/api/v1/acls", onCluster[aclsInput](altersCluster).act("acl.create").saying(func(in *aclsInput) string { return fmt.Sprintf("%d rules", len(in.Body.ACLs)) }).tagged(imageOf(a.cluster), aclsOfAll), a.create, withStatus(http.StatusCreated))
+	route(h, http.MethodDelete, "/api/v1/acls", onCluster[aclsToDelete](altersCluster).act("acl.delete").saying(func(in *aclsToDelete) string { return "those of " + in.words() }).tagged(imageOf(a.cluster), aclsOfAll), a.delete, withStatus(http.StatusOK))
 	route(h, http.MethodPost, "/api/v1/acls/check", onCluster[aclAsked](describesCluster).act("acl.check").unless(func(*aclAsked) bool { return true }), a.check, withStatus(http.StatusOK))
 }
 

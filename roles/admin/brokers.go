@@ -109,16 +109,16 @@ func brokerName(in *brokerID) string { return strconv.Itoa(int(in.ID)) }
 
 func registerBrokers(h *routes, a brokersAPI) {
 	route(h, http.MethodGet, "/api/v1/brokers", onCluster[PageQuery](describesCluster), a.list)
-	route(h, http.MethodGet, "/api/v1/brokers/{id}", onCluster[brokerID](describesCluster).tagged(a.tagFor), a.describe)
+	route(h, http.MethodGet, "/api/v1/brokers/{id}", onCluster[brokerID](describesCluster).tagged(imageOf(a.cluster), taggedBroker), a.describe)
 	route(h, http.MethodGet, "/api/v1/brokers/{id}/replicas", onCluster[replicasQuery](describesCluster), a.listReplicas)
-	route(h, http.MethodDelete, "/api/v1/brokers/{id}", onCluster[brokerID](altersCluster).act("broker.unregister").about(brokerName).tagged(a.tagFor), a.unregister)
-	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }).saying(toldDrain).tagged(func(in *drainInput) string { return a.tag(in.ID) }), a.drain)
+	route(h, http.MethodDelete, "/api/v1/brokers/{id}", onCluster[brokerID](altersCluster).act("broker.unregister").about(brokerName).tagged(imageOf(a.cluster), taggedBroker), a.unregister)
+	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }).saying(toldDrain).tagged(imageOf(a.cluster), func(in *drainInput) controller.Tagged { return brokerNamed(in.ID) }), a.drain)
 	route(h, http.MethodGet, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](describesCluster).noting("what a decommission would do; nothing is changed"), a.planDecommission)
-	route(h, http.MethodPost, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](altersCluster).act("broker.decommission").about(brokerName).tagged(a.tagFor), a.decommission)
+	route(h, http.MethodPost, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](altersCluster).act("broker.decommission").about(brokerName).tagged(imageOf(a.cluster), taggedBroker), a.decommission)
 	route(h, http.MethodPost, "/api/v1/cluster/rebalance", onCluster[rebalanceInput](altersCluster).act("cluster.rebalance").unless(func(in *rebalanceInput) bool { return in.Body.DryRun }), a.rebalance)
 }
 
-func (a brokersAPI) tagFor(in *brokerID) string { return a.tag(in.ID) }
+func taggedBroker(in *brokerID) controller.Tagged { return brokerNamed(in.ID) }
 
 func (a brokersAPI) list(_ context.Context, in *PageQuery) (*brokersOutput, error) {
 	image := a.cluster.Image()
@@ -209,6 +209,7 @@ func (a brokersAPI) decommission(ctx context.Context, in *brokerID) (*decommissi
 		if err := a.brokers.DrainBroker(ctx, in.ID, true); err != nil {
 			return nil, problem(err)
 		}
+		ctx = controller.WithoutCondition(ctx) // it was met, and the broker is another by the drain
 	}
 	image := a.cluster.Image()
 	moves, stuck := controller.Evacuate(image, in.ID)

@@ -205,7 +205,7 @@ func (f *authorityFlags) show() *cobra.Command {
 }
 
 func (f *authorityFlags) rotate() *cobra.Command {
-	var finish, force bool
+	var finish, force, dry bool
 	cmd := &cobra.Command{
 		Use: "rotate", Short: "Begin a new root and intermediate, or end the old ones", Args: cobra.NoArgs,
 		Long: "Without flags: makes a new root and intermediate, which issue from now on. The file to trust holds both roots: put it everywhere before you renew the first certificate.\n" +
@@ -213,6 +213,12 @@ func (f *authorityFlags) rotate() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			if force && !finish {
 				return &UsageError{"--force goes with --finish"}
+			}
+			if dry && !finish {
+				return &UsageError{"--dry-run goes with --finish: without, nothing is taken away"}
+			}
+			if dry {
+				return f.wouldFinish()
 			}
 			return f.change(func(c *ca.CA) error {
 				var err error
@@ -229,8 +235,27 @@ func (f *authorityFlags) rotate() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&finish, "finish", false, "trust the old roots no more")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say which valid certificates would be trusted no more")
 	cmd.Flags().BoolVar(&force, "force", false, "also where valid certificates of theirs were neither renewed nor revoked")
 	return cmd
+}
+
+// wouldFinish says who is trusted by the old roots alone.
+func (f *authorityFlags) wouldFinish() error {
+	c, err := f.look()
+	if err != nil {
+		return err
+	}
+	names := append([]string{}, c.NeedsOld()...)
+	if err := c.Close(); err != nil {
+		return err
+	}
+	return f.print(map[string][]string{"trusted_no_more": names}, func() {
+		for _, name := range names {
+			fmt.Fprintf(f.stdout, "%s  was neither renewed nor revoked\n", name)
+		}
+		fmt.Fprintf(f.stdout, "%s would be trusted no more; nothing was changed (--dry-run)\n", plural(len(names), "certificate"))
+	})
 }
 
 func (f *authorityFlags) lists() *cobra.Command {

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"fmt"
-	"iter"
 	"maps"
 	"net/http"
 	"slices"
@@ -96,10 +95,10 @@ type configAPI struct {
 
 func registerConfig(h *routes, a configAPI) {
 	sees := need{acl.DescribeConfigs, acl.Cluster}
-	route(h, http.MethodGet, "/api/v1/config", onCluster[struct{}](sees).tagged(func(*struct{}) string { return tagOfConfig(a.cluster.Image()) }), a.list)
+	route(h, http.MethodGet, "/api/v1/config", onCluster[struct{}](sees).tagged(imageOf(a.cluster), configOfNodes), a.list)
 	route(h, http.MethodGet, "/api/v1/config/history", onCluster[changesInput](sees), a.history)
 	route(h, http.MethodPatch, "/api/v1/config", onCluster[configSetInput](need{acl.AlterConfigs, acl.Cluster}).act("config.alter").about(toldNode).saying(toldConfig).
-		unless(func(in *configSetInput) bool { return in.Body.DryRun }).tagged(func(*configSetInput) string { return tagOfConfig(a.cluster.Image()) }), a.alter)
+		unless(func(in *configSetInput) bool { return in.Body.DryRun }).tagged(imageOf(a.cluster), configOfNodes), a.alter)
 }
 
 // toldNode and toldConfig are a change as the audit log has it.
@@ -126,43 +125,13 @@ func (a configAPI) view() ConfigView {
 			view.Node = int32(id)
 		}
 	}
-	for of, is := range configsOfNodes(image) {
+	for of, is := range controller.ConfigsOfNodes(image) {
 		view.Version = max(view.Version, is.Version)
 		for _, name := range slices.Sorted(maps.Keys(is.Values)) {
 			view.Set = append(view.Set, ClusterSetting{Broker: of, Key: shownKey(name), Name: name, Value: configs.ShownLive(name, is.Values[name])})
 		}
 	}
 	return view
-}
-
-// configsOfNodes walks what was set on all nodes (-1), then on each broker.
-func configsOfNodes(image *metadata.Image) iter.Seq2[int32, metadata.ResourceConfig] {
-	of := func(name string) metadata.ResourceConfig {
-		is := metadata.ResourceConfig{Resource: metadata.Resource{Type: metadata.BrokerResource, Name: name}}
-		is.Values, is.Version = image.Config(is.Resource)
-		return is
-	}
-	return func(yield func(int32, metadata.ResourceConfig) bool) {
-		if !yield(-1, of("")) {
-			return
-		}
-		for b := range image.Brokers() {
-			if !yield(b.ID, of(strconv.Itoa(int(b.ID)))) {
-				return
-			}
-		}
-	}
-}
-
-// tagOfConfig is the entity tag of what was set on nodes.
-func tagOfConfig(image *metadata.Image) string {
-	var all []any
-	for of, is := range configsOfNodes(image) {
-		if is.Version > 0 { // who comes with nothing changes nothing
-			all = append(all, of, is.Version)
-		}
-	}
-	return tagOf(all...)
 }
 
 // shownKey is the key that is set under a name; a default of topics has no other.
@@ -185,11 +154,7 @@ func (a configAPI) alter(ctx context.Context, in *configSetInput) (*configOutput
 		return nil, problem(metadata.Errorf(metadata.InvalidRequest, "nothing to change: name keys to set, or to delete"))
 	}
 	image := a.cluster.Image()
-	if err := checkTag(ctx, tagOfConfig(image)); err != nil { // of this image, whatever came since it was looked at
-		return nil, err
-	}
-	values, version := image.Config(metadata.Resource{Type: change.Type, Name: change.Name})
-	change.Conditional, change.Version = conditionOf(ctx) != "", version
+	values, _ := image.Config(metadata.Resource{Type: change.Type, Name: change.Name})
 	for _, key := range slices.Sorted(maps.Keys(in.Body.Set)) {
 		name, value := key, in.Body.Set[key]
 		if k, live := configs.LiveKey(key); live && k.Name == key {

@@ -68,6 +68,7 @@ func (d *door) debug(stopping context.Context) http.Handler {
 	mux.HandleFunc("GET "+profilePath+"{$}", g.index)
 	mux.HandleFunc("GET "+profilePath+"{name}", g.profile)
 	mux.HandleFunc("GET "+logsPath, g.tellLogs)
+	mux.HandleFunc(debugPath, elsewhere)
 	return d.asks(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who := subjectOf(r.Context())
 		if missing := altersCluster.missing(who, ""); missing != nil {
@@ -76,6 +77,17 @@ func (d *door) debug(stopping context.Context) http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	}))
+}
+
+// elsewhere answers for what is under debugPath and is none of it, or is not asked for by GET.
+func elsewhere(w http.ResponseWriter, r *http.Request) {
+	known := strings.HasPrefix(r.URL.Path, profilePath) || r.URL.Path == logsPath
+	if known && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writeProblem(w, http.StatusMethodNotAllowed, r.Method+": what looks into a process is asked for by GET")
+		return
+	}
+	writeProblem(w, http.StatusNotFound, fmt.Sprintf("there is no %s: GET %s lists the profiles, and %s has the last lines of the log", visible(r.URL.Path), profilePath, logsPath))
 }
 
 // timed are the profiles of a stretch of time, each made by a function that writes it once

@@ -67,6 +67,16 @@ func TestProfilesOfAProcess(t *testing.T) {
 		a.want(none, http.StatusNotFound, get(profilePath+none), "no profile is called")
 	}
 	a.want("no log", http.StatusOK, get(logsPath))
+	for _, none := range []string{debugPath, debugPath + "vars", profilePath + "heap/x", debugPath + "logs/x"} {
+		if w := get(none); w.Code != http.StatusNotFound || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %s %s", none, w.Code, w.Header().Get("Content-Type"), w.Body)
+		}
+	}
+	for _, known := range []string{logsPath, profilePath, profilePath + "heap"} {
+		if w := a.do(http.MethodPost, known, "", "Authorization", "Bearer "+a.local); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("POST %s: %d %s %s", known, w.Code, w.Header().Get("Content-Type"), w.Body)
+		}
+	}
 }
 
 // A profile that takes time is alone, and ends with the server.

@@ -263,7 +263,7 @@ type etlAPI struct {
 
 func registerETL(h *routes, a etlAPI) {
 	route(h, http.MethodGet, modulesPath, onCluster[PageQuery](describesCluster), a.list)
-	route(h, http.MethodGet, modulesPath+"/{name}", onCluster[moduleName](describesCluster).tagged(func(in *moduleName) string { return a.tag(in.Name) }), a.describe)
+	route(h, http.MethodGet, modulesPath+"/{name}", onCluster[moduleName](describesCluster).tagged(imageOf(a.cluster), func(in *moduleName) controller.Tagged { return moduleNamed(in.Name) }), a.describe)
 	route(h, http.MethodGet, modulesPath+"/{name}/history", onCluster[moduleName](describesCluster), a.history)
 	route(h, http.MethodGet, "/api/v1/etl/pipelines", onCluster[PageQuery](describesCluster).noting("topics that the caller may not describe are left out"), a.pipelines)
 	if a.told != nil {
@@ -272,11 +272,11 @@ func registerETL(h *routes, a etlAPI) {
 	route(h, http.MethodGet, "/api/v1/etl/batteries", onCluster[struct{}](describesCluster), a.batteries)
 	route(h, http.MethodPost, uploadsPath, onCluster[uploadInput](altersCluster).act("module.upload").about(func(*uploadInput) string { return acl.ClusterName }).saying(func(in *uploadInput) string { return fmt.Sprintf("%d bytes", len(in.RawBody)) }), a.upload,
 		withStatus(http.StatusCreated), func(op *huma.Operation) { op.MaxBodyBytes = metadata.MaxModuleBytes + 1 })
-	route(h, http.MethodPost, modulesPath+"/{name}/versions", onCluster[deployInput](altersCluster).act("module.deploy").about((*deployInput).name).saying(toldDeployment).unless(func(in *deployInput) bool { return in.Body.DryRun }).tagged(func(in *deployInput) string { return a.tag(in.Name) }), a.deploy, withStatus(http.StatusCreated))
-	route(h, http.MethodPost, modulesPath+"/{name}/enable", onCluster[enableInput](altersCluster).act("module.enable").about((*enableInput).name).saying(func(in *enableInput) string { return toldVersion(in.Body.Version) }).tagged(func(in *enableInput) string { return a.tag(in.Name) }), a.enable, withStatus(http.StatusOK))
-	route(h, http.MethodPost, modulesPath+"/{name}/disable", onCluster[disableInput](altersCluster).act("module.disable").about((*disableInput).name).saying(func(in *disableInput) string { return in.Body.Reason }).tagged(func(in *disableInput) string { return a.tag(in.Name) }), a.disable, withStatus(http.StatusOK))
-	route(h, http.MethodPost, modulesPath+"/{name}/rollback", onCluster[rollbackInput](altersCluster).act("module.rollback").about((*rollbackInput).name).saying(func(in *rollbackInput) string { return toldVersion(in.Body.To) }).tagged(func(in *rollbackInput) string { return a.tag(in.Name) }), a.rollback, withStatus(http.StatusOK))
-	route(h, http.MethodDelete, modulesPath+"/{name}", onCluster[deleteModuleInput](altersCluster).act("module.delete").about(func(in *deleteModuleInput) string { return in.Name }).saying(func(in *deleteModuleInput) string { return toldVersion(in.Version) }).tagged(func(in *deleteModuleInput) string { return a.tag(in.Name) }), a.delete)
+	route(h, http.MethodPost, modulesPath+"/{name}/versions", onCluster[deployInput](altersCluster).act("module.deploy").about((*deployInput).name).saying(toldDeployment).unless(func(in *deployInput) bool { return in.Body.DryRun }).tagged(imageOf(a.cluster), func(in *deployInput) controller.Tagged { return moduleNamed(in.Name) }), a.deploy, withStatus(http.StatusCreated))
+	route(h, http.MethodPost, modulesPath+"/{name}/enable", onCluster[enableInput](altersCluster).act("module.enable").about((*enableInput).name).saying(func(in *enableInput) string { return toldVersion(in.Body.Version) }).tagged(imageOf(a.cluster), func(in *enableInput) controller.Tagged { return moduleNamed(in.Name) }), a.enable, withStatus(http.StatusOK))
+	route(h, http.MethodPost, modulesPath+"/{name}/disable", onCluster[disableInput](altersCluster).act("module.disable").about((*disableInput).name).saying(func(in *disableInput) string { return in.Body.Reason }).tagged(imageOf(a.cluster), func(in *disableInput) controller.Tagged { return moduleNamed(in.Name) }), a.disable, withStatus(http.StatusOK))
+	route(h, http.MethodPost, modulesPath+"/{name}/rollback", onCluster[rollbackInput](altersCluster).act("module.rollback").about((*rollbackInput).name).saying(func(in *rollbackInput) string { return toldVersion(in.Body.To) }).tagged(imageOf(a.cluster), func(in *rollbackInput) controller.Tagged { return moduleNamed(in.Name) }), a.rollback, withStatus(http.StatusOK))
+	route(h, http.MethodDelete, modulesPath+"/{name}", onCluster[deleteModuleInput](altersCluster).act("module.delete").about(func(in *deleteModuleInput) string { return in.Name }).saying(func(in *deleteModuleInput) string { return toldVersion(in.Version) }).tagged(imageOf(a.cluster), func(in *deleteModuleInput) controller.Tagged { return moduleNamed(in.Name) }), a.delete)
 	route(h, http.MethodPost, modulesPath+"/{name}/test", onCluster[testInput](describesCluster).noting("what is deployed, with records of the caller; nothing is changed").act("module.test").about((*testInput).name).unless(func(*testInput) bool { return true }), a.test, withStatus(http.StatusOK))
 }
 

@@ -96,6 +96,7 @@ func (a groupsAPI) list(ctx context.Context, in *groupsQuery) (*groupsOutput, er
 			return nil, forbidden(refused)
 		}
 	}
+	a.lags.want()
 	groups, err := a.groups.ListGroups(ctx)
 	if err != nil {
 		return nil, groupProblem(err)
@@ -132,6 +133,7 @@ func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, e
 
 // lag has no points of a group that was not seen in the last hour.
 func (a groupsAPI) lag(_ context.Context, in *groupName) (*lagOutput, error) {
+	a.lags.want()
 	return &lagOutput{LagHistory{in.Group, lagEvery.Seconds(), a.lags.points(in.Group)}}, nil
 }
 

@@ -231,9 +231,11 @@ func controllerProblems(group *controller.Group, unanswered error) []Problem {
 		problems = append(problems, Problem{ID: fmt.Sprintf("controllers/%d", id), Kind: "controllers", Node: int32(min(id, math.MaxInt32)), Severity: controller.Warning, What: what, Do: do})
 	}
 	voters, active := 0, 0
+	member := map[uint64]bool{} // ids of voters, which have the data directory that they became one with
 	for _, m := range group.Members {
 		if m.Role == controller.Voter {
 			voters++
+			member[m.ID] = true
 			if m.Active || m.Leads {
 				active++
 			}
@@ -241,6 +243,9 @@ func controllerProblems(group *controller.Group, unanswered error) []Problem {
 	}
 	for _, m := range group.Members {
 		switch lag := max(group.Committed, m.Match) - m.Match; {
+		case m.Role == controller.Waiting && member[m.ID]:
+			add(m.ID, fmt.Sprintf("controller %d runs on another data directory than the one that it is a member with: another disk is mounted there, or its own was lost, and it has no vote", m.ID),
+				fmt.Sprintf("if its disk is only not mounted: stop it, mount that, and start it again; if it is lost: `rustmq admin controllers remove %d`, then `rustmq admin controllers add %d`", m.ID, m.ID))
 		case m.Role == controller.Waiting:
 			add(m.ID, fmt.Sprintf("controller %d is no member of the group, and waits", m.ID), fmt.Sprintf("`rustmq admin controllers add %d`, or stop it", m.ID))
 		case !m.Active && !m.Leads:

@@ -319,13 +319,13 @@ func TestHealthOfControllers(t *testing.T) {
 	if p := controllerProblems(group, nil); len(p) > 0 {
 		t.Errorf("well: %+v", p)
 	}
-	group.Members = []controller.Member{voter(1, true, 50_000), voter(2, false, 50_000), voter(3, true, 10_000), {ID: 4, Role: controller.Waiting}}
+	group.Members = []controller.Member{voter(1, true, 50_000), voter(2, false, 50_000), voter(3, true, 10_000), {ID: 4, Role: controller.Waiting}, {ID: 2, Role: controller.Waiting}}
 	var said []string
 	for _, p := range controllerProblems(group, nil) {
 		said = append(said, p.What)
 	}
 	all := strings.Join(said, "\n")
-	for _, want := range []string{"controller 2 is not heard of: of 3 voters 2 are, and 2 have to be", "controller 3 lacks 40000 entries", "controller 4 is no member"} {
+	for _, want := range []string{"controller 2 is not heard of: of 3 voters 2 are, and 2 have to be", "controller 3 lacks 40000 entries", "controller 4 is no member", "controller 2 runs on another data directory"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not in\n%s", want, all)
 		}

@@ -20,6 +20,9 @@ const (
 	// and each process that has the API looks at all. lagPause is the most between two of them.
 	lagShare = 20
 	lagPause = time.Minute
+	// lagWanted is for how long looks go on when nobody asks for groups or their lag here: all
+	// groups are asked about, by each process that has the API.
+	lagWanted = time.Hour
 
 	// maxLagGroups are remembered, at 4 KB each. Who is there first has the place, until it
 	// has been gone for an hour.
@@ -32,6 +35,7 @@ const (
 // for concurrent use.
 type lagHistory struct {
 	groups Groups
+	asked  chan struct{} // holds a token once somebody has asked since the last look
 
 	mu    sync.Mutex
 	times [lagPoints]time.Time // of looks; guarded by mu, as are the others
@@ -71,16 +75,46 @@ type LagPoint struct {
 type LagHistory struct {
 	Group  string     `json:"group"`
 	Every  float64    `json:"every_seconds" doc:"between two looks"`
-	Points []LagPoint `json:"points" doc:"in order of time, as the process that answers has seen since it began; where it could not look there is none"`
+	Points []LagPoint `json:"points" doc:"in order of time, as the process that answers has seen since it began; where it could not look there is none, nor while nobody had asked it for groups for an hour"`
 }
 
 func newLagHistory(groups Groups) *lagHistory {
-	return &lagHistory{groups: groups, of: map[string]*lagRing{}}
+	return &lagHistory{groups: groups, asked: make(chan struct{}, 1), of: map[string]*lagRing{}}
 }
 
-// watch looks from time to time until ctx ends. It blocks on the coordinators.
+// want says that somebody asks for groups. nil: nothing is remembered.
+func (h *lagHistory) want() {
+	if h == nil {
+		return
+	}
+	select {
+	case h.asked <- struct{}{}:
+	default:
+	}
+}
+
+// awaitWanted waits, lagWanted after somebody has asked last, until somebody asks again.
+func (h *lagHistory) awaitWanted(ctx context.Context, last time.Time) time.Time {
+	select {
+	case <-h.asked:
+		return time.Now()
+	default:
+	}
+	if time.Since(last) < lagWanted {
+		return last
+	}
+	select {
+	case <-h.asked:
+	case <-ctx.Done():
+	}
+	return time.Now()
+}
+
+// watch looks from time to time until ctx ends, while somebody asks. It blocks on the
+// coordinators.
 func (h *lagHistory) watch(ctx context.Context) {
-	for {
+	for wanted := time.Now(); ; {
+		wanted = h.awaitWanted(ctx, wanted)
 		began := time.Now()
 		asked, cancel := context.WithTimeout(ctx, lagWait)
 		groups, err := h.groups.ListGroups(asked)

@@ -81,3 +81,35 @@ func TestTopicsOfAGroupAreAList(t *testing.T) {
 		t.Errorf("%s, %v", said, err)
 	}
 }
+
+// Nobody is asked for what nobody wants to see: an hour after the last question looks end, and
+// begin again with the next.
+func TestLagIsLookedAtWhileSomebodyAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &lateGroups{}
+		h := newLagHistory(g)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go h.watch(ctx)
+		after := func(d time.Duration) int {
+			time.Sleep(d) // of the bubble
+			synctest.Wait()
+			return g.looks
+		}
+		first := after(lagWanted + lagEvery)
+		if first < int(lagWanted/lagEvery) {
+			t.Errorf("%d looks in the first hour", first)
+		}
+		if more := after(10*time.Hour) - first; more > 1 {
+			t.Errorf("%d looks while nobody asks", more)
+		}
+		idle := g.looks
+		h.want()
+		h.want()
+		if more := after(time.Minute) - idle; more < 4 {
+			t.Errorf("%d looks in a minute after somebody has asked", more)
+		}
+		var none *lagHistory
+		none.want() // where there are no groups
+	})
+}

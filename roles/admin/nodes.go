@@ -43,6 +43,7 @@ type NodeFigures struct {
 	Roles     []string     `json:"roles,omitempty" doc:"of broker, controller, admin, what the process is; left out by versions that do not say"`
 	Started   time.Time    `json:"started"`
 	DataDir   string       `json:"data_dir"`
+	HTTP      string       `json:"http,omitempty" doc:"URL of its metrics, health and API, as it is dialled from elsewhere; on a loopback address it is reached from its own machine alone"`
 	DiskFree  int64        `json:"disk_free_bytes" doc:"of the disk of its data directory; disk_total_bytes 0: it is not known"`
 	DiskTotal int64        `json:"disk_total_bytes"`
 	Circuit   string       `json:"circuit" enum:"closed,open,half-open" doc:"its way to the bucket; closed: requests pass"`

@@ -44,7 +44,7 @@ type Operation struct {
 type (
 	operationsOutput struct {
 		Body struct {
-			Operations []Operation `json:"operations" doc:"those that are under way"`
+			Operations []Operation `json:"operations" doc:"those that are under way, and drains that are done of brokers that have replicas yet"`
 		}
 	}
 	operationInput struct {
@@ -102,9 +102,17 @@ func (a operationsAPI) list(context.Context, *struct{}) (*operationsOutput, erro
 		if moves(image, func(p *metadata.Partition) bool { return slices.Contains(p.Removing, b.ID) }).count > 0 {
 			kind = kindDecommission
 		}
-		if o := operationOf(image, kind, b.ID, 0); o.State != "done" {
-			out.Body.Operations = append(out.Body.Operations, o)
+		o := operationOf(image, kind, b.ID, 0)
+		if o.State == "done" {
+			// Whether it was drained to be taken out stands nowhere: who waits for that is told
+			// why nothing moves.
+			rest := operationOf(image, kindDecommission, b.ID, 0)
+			if rest.Left == 0 {
+				continue
+			}
+			o.What, o.Partitions = o.What+". If it is to be taken out: "+rest.What, rest.Partitions
 		}
+		out.Body.Operations = append(out.Body.Operations, o)
 	}
 	if o := operationOf(image, kindReassignment, 0, 0); o.Left > 0 {
 		out.Body.Operations = append(out.Body.Operations, o)

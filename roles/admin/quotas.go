@@ -42,6 +42,8 @@ type QuotaPatch struct {
 	QuotaEntity
 	Set    map[string]float64 `json:"set,omitempty"`
 	Delete []string           `json:"delete,omitempty" doc:"keys that are held to nothing any more"`
+
+	DryRun bool `json:"dry_run,omitempty" doc:"change nothing: answer what would be held to, or why it would not be taken"`
 }
 
 type (
@@ -56,8 +58,8 @@ type (
 )
 
 func registerQuotas(h *routes, a api) {
-	route(h, http.MethodGet, "/api/v1/quotas", onCluster[PageQuery](describesConfigs).tagged(func(*PageQuery) string { return a.quotasTag() }), a.listQuotas)
-	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas).tagged(func(*quotaPatchInput) string { return a.quotasTag() }), a.alterQuotas)
+	route(h, http.MethodGet, "/api/v1/quotas", onCluster[PageQuery](describesConfigs).tagged(imageOf(a.cluster), quotasOfAll), a.listQuotas)
+	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas).unless(func(in *quotaPatchInput) bool { return in.Body.DryRun }).tagged(imageOf(a.cluster), quotasOfAll), a.alterQuotas)
 }
 
 // toldEntity and toldQuotas are a change of quotas as the audit log has it, as of Kafka's
@@ -121,12 +123,16 @@ func (a api) alterQuotas(ctx context.Context, in *quotaPatchInput) (*quotaOutput
 		return nil, huma.NewError(http.StatusBadRequest, err.Error())
 	}
 	change := controller.QuotaChange{Entity: entity, Set: in.Body.Set, Remove: in.Body.Delete}
-	if err := a.cluster.AlterClientQuotas(ctx, []controller.QuotaChange{change}, false)[0]; err != nil {
+	if err := a.cluster.AlterClientQuotas(ctx, []controller.QuotaChange{change}, in.Body.DryRun)[0]; err != nil {
 		return nil, problem(err)
 	}
-	held := a.cluster.Image().ClientQuotasOf(entity)
-	if held == nil {
-		held = map[string]float64{}
+	held := map[string]float64{}
+	maps.Copy(held, a.cluster.Image().ClientQuotasOf(entity))
+	if in.Body.DryRun {
+		maps.Copy(held, in.Body.Set)
+		for _, key := range in.Body.Delete {
+			delete(held, key)
+		}
 	}
 	return &quotaOutput{Quotas{shownEntity(entity), held}}, nil
 }
@@ -190,7 +196,7 @@ for its /64; QUIC's streams are not counted. Ten seconds' worth may be taken at 
 		Example: `  rustmq admin quotas set --user alice producer_byte_rate=10MiB consumer_byte_rate=20MiB
   rustmq admin quotas set --default-client-id request_percentage=50
   rustmq admin quotas set --default-ip connection_creation_rate=20
-  rustmq admin quotas set --user alice --delete producer_byte_rate`,
+  rustmq admin quotas set --user alice --delete producer_byte_rate --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rates, err := rates(args)
 			if err != nil {
@@ -225,7 +231,12 @@ for its /64; QUIC's streams are not counted. Ten seconds' worth may be taken at 
 			if err := e.client(cmd).call(cmd.Context(), http.MethodPatch, "/api/v1/quotas", patch, &out); err != nil {
 				return err
 			}
-			return e.print(out, func() { e.showRates([]Quotas{out}) })
+			return e.print(out, func() {
+				if patch.DryRun {
+					fmt.Fprintln(e.stdout, "it could be done; nothing was changed (--dry-run), and would be held to:")
+				}
+				e.showRates([]Quotas{out})
+			})
 		},
 	}
 	flags := cmd.Flags()
@@ -236,6 +247,7 @@ for its /64; QUIC's streams are not counted. Ten seconds' worth may be taken at 
 	flags.StringVar(&ip, "ip", "", "an `ADDRESS`, such as 192.0.2.7")
 	flags.BoolVar(&patch.DefaultIP, "default-ip", false, "every address that has no quota by name, each for itself")
 	flags.StringArrayVarP(&patch.Delete, "delete", "d", nil, "`KEY` that is held to nothing any more, may be repeated")
+	flags.BoolVar(&patch.DryRun, "dry-run", false, "say what would be held to, and change nothing")
 	return cmd
 }
 

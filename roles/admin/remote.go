@@ -16,6 +16,7 @@ import (
 // it stands. Its methods are safe for concurrent use.
 type Remote struct {
 	caller  *caller
+	target  Target // without what is noted on this machine
 	secrets []string
 }
 
@@ -25,7 +26,8 @@ func (t *Target) Flags(cmd *cobra.Command) { t.flags(cmd) }
 // Remote returns the server that flags, a context and this machine name, in that order. Where
 // a password is needed and not in a file, a terminal is asked.
 func (t Target) Remote(named Target, in io.Reader, errOut io.Writer) (*Remote, error) {
-	found := t.within(named).found()
+	t = t.within(named)
+	found := t.found()
 	if err := found.check(); err != nil {
 		return nil, err
 	}
@@ -33,14 +35,42 @@ func (t Target) Remote(named Target, in io.Reader, errOut io.Writer) (*Remote, e
 	if err := c.as(found, in, errOut); err != nil {
 		return nil, err
 	}
+	return newRemote(c, t), nil
+}
+
+// Beside returns another server of the cluster, which is shown what r was given to know who
+// calls, or the token that it has noted itself on this machine. Nobody is asked for a password
+// again.
+func (r *Remote) Beside(url string) (*Remote, error) {
+	t := r.target
+	t.URL = url
+	found := t.found()
+	if err := found.check(); err != nil {
+		return nil, err
+	}
+	c := newCaller(found.URL)
+	var err error
+	if found.User == "" {
+		err = c.as(found, nil, io.Discard)
+	} else {
+		c.authorization = r.caller.authorization
+		c.http, err = found.client()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newRemote(c, t), nil
+}
+
+func newRemote(c *caller, t Target) *Remote {
 	c.http.Timeout = 0 // the caller's context has one
 	scheme, secret, _ := strings.Cut(c.authorization, " ")
-	r := &Remote{caller: c, secrets: []string{secret}}
+	r := &Remote{caller: c, target: t, secrets: []string{secret}}
 	if pair, err := base64.StdEncoding.DecodeString(secret); scheme == "Basic" && err == nil {
 		_, password, _ := strings.Cut(string(pair), ":")
 		r.secrets = append(r.secrets, password)
 	}
-	return r, nil
+	return r
 }
 
 // URL is where the server is.

@@ -9,7 +9,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage/guard"
@@ -95,9 +97,10 @@ type row[I any] struct {
 	says func(*I) string
 	// asks reports whether a call changes nothing; nil: each changes something.
 	asks func(*I) bool
-	// tag is the entity tag of what a call is about, and "" where that is not there; nil: it
-	// has none.
-	tag func(*I) string
+	// of is what a call is about that has an entity tag, by the image of that moment; nil: it has
+	// none.
+	of    func(*I) controller.Tagged
+	image func() *metadata.Image
 }
 
 // to asks for all of needs, on the resource that the call names.
@@ -154,24 +157,26 @@ func (a row[I]) unless(asks func(*I) bool) row[I] {
 
 // tagged has a call tell the entity tag of what it is about, or one that changes it be refused
 // where If-Match names another.
-func (a row[I]) tagged(tag func(*I) string) row[I] {
-	a.tag = tag
+func (a row[I]) tagged(image func() *metadata.Image, of func(*I) controller.Tagged) row[I] {
+	a.image, a.of = image, of
 	return a
 }
 
 // served serves a call, with the tag of what it is about.
 func served[I, O any](ctx context.Context, a row[I], in *I, serve func(context.Context, *I) (*O, error)) (*O, error) {
-	if a.tag == nil {
+	if a.of == nil {
 		return serve(ctx, in)
 	}
+	of := a.of(in)
 	if a.action != "" {
-		if err := checkTag(ctx, a.tag(in)); err != nil {
+		var err error
+		if ctx, err = checkTag(ctx, a.image(), of); err != nil {
 			return nil, err
 		}
 	}
 	out, err := serve(ctx, in)
 	if err == nil {
-		tellTag(ctx, a.tag(in))
+		tellTag(ctx, of.TagIn(a.image()))
 	}
 	return out, err
 }
@@ -270,7 +275,7 @@ func route[I, O any](s *routes, method, path string, a row[I], serve func(contex
 	}
 	change = append(change, func(op *huma.Operation) { op.BodyReadTimeout = -1 }) // takeBodies has read it
 	change = append(change, strictQuery(s.API))
-	if a.tag != nil {
+	if a.of != nil {
 		change = append(change, withRequest)
 		if a.action != "" {
 			change = append(change, ifMatch)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
 )
@@ -168,7 +170,9 @@ func texts(troubles []controller.Trouble) []string {
 const (
 	probeBucket = "`rustmq admin storage probe` tries each request, and says which fails"
 	makeRoom    = "make room on the disk, or have uploads keep up: `rustmq admin storage` says what they wait for, " + probeBucket
-	suspectDisk = "suspect that disk; the broker's log names the file and the byte, and docs/storage.md says what can be done"
+	// makeRoomThere is where it is not the disk of who says so.
+	makeRoomThere = "make room on the disk of that replica's node: a problem of its own, disk/NODE or log/NODE, names it; room on this node's disk does not help"
+	suspectDisk   = "suspect that disk; the broker's log names the file and the byte, and docs/storage.md says what can be done"
 )
 
 // Troubles are what is not as it should be between this process, its log and the bucket.
@@ -181,7 +185,11 @@ func (s *BucketState) Troubles(now time.Time) (all []controller.Trouble) {
 		used := fmt.Sprintf("%.0f %% of what produce may use of the log is used", 100*w.Fullness)
 		switch {
 		case w.Refused != nil:
-			add("log", controller.Critical, w.Refused.Since, makeRoom, "producers are REFUSED, for %s, the last one %s ago: %s (%s)", ago(now, w.Refused.Since), ago(now, w.Refused.Last), w.Refused.Error, used)
+			do := makeRoom
+			if strings.HasPrefix(w.Refused.Error, broker.FollowerFull) {
+				do = makeRoomThere
+			}
+			add("log", controller.Critical, w.Refused.Since, do, "producers are REFUSED, for %s, the last one %s ago: %s (%s)", ago(now, w.Refused.Since), ago(now, w.Refused.Last), w.Refused.Error, used)
 			goesOn = "what is in the log is read, and producers are refused"
 		case w.Fullness >= slowedFrom && w.Short == "":
 			add("log", controller.Warning, time.Time{}, makeRoom, "the log is nearly full, and producers are slowed down: %s", used)

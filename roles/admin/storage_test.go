@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
 )
@@ -165,6 +166,16 @@ func TestRefusedProducersComeFirst(t *testing.T) {
 	}
 	if strings.Contains(s.Warnings[1], "go on") || !strings.Contains(s.Warnings[1], "503") {
 		t.Errorf("%q", s.Warnings[1])
+	}
+}
+
+// Who is refused for want of room elsewhere is not sent to make room here.
+func TestRoomIsMadeWhereItLacks(t *testing.T) {
+	for said, want := range map[string]string{"no room: 12 left": makeRoom, broker.FollowerFull + ": no room": makeRoomThere} {
+		s := BucketState{Circuit: "closed", WAL: &WALState{Refused: &RefusedState{Since: start, Last: start, Error: said}}}
+		if all := s.Troubles(start); len(all) != 1 || all[0].Do != want {
+			t.Errorf("%s: %+v", said, all)
+		}
 	}
 }
 

@@ -2,15 +2,14 @@ package admin
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -28,15 +27,6 @@ func withRequest(op *huma.Operation) {
 	})
 }
 
-// tagOf is an entity tag of values that say what a resource is.
-func tagOf(values ...any) string {
-	h := sha256.New()
-	for _, v := range values {
-		fmt.Fprintf(h, "%v\x00", v)
-	}
-	return `"` + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:12]) + `"`
-}
-
 // tellTag puts the tag of a resource into an answer; "": there is no such resource.
 func tellTag(ctx context.Context, tag string) {
 	if is, ok := ctx.Value(requestKey{}).(huma.Context); ok && tag != "" {
@@ -44,26 +34,31 @@ func tellTag(ctx context.Context, tag string) {
 	}
 }
 
-// conditionOf is the condition under which a change is asked for; "": none.
-func conditionOf(ctx context.Context) string {
-	if is, ok := ctx.Value(requestKey{}).(huma.Context); ok {
-		return is.Header("If-Match")
+// conditionOf is the condition under which a change of a resource is asked for; false: none.
+func conditionOf(ctx context.Context, of controller.Tagged) (controller.Condition, bool) {
+	is, ok := ctx.Value(requestKey{}).(huma.Context)
+	if !ok || is.Header("If-Match") == "" {
+		return controller.Condition{}, false
 	}
-	return ""
+	c := controller.Condition{Of: of}
+	for one := range strings.SplitSeq(is.Header("If-Match"), ",") {
+		c.Tags = append(c.Tags, strings.TrimSpace(one))
+	}
+	return c, true
 }
 
-// checkTag refuses a change of what is not as its caller has seen it.
-func checkTag(ctx context.Context, tag string) error {
-	condition := conditionOf(ctx)
-	if condition == "" || condition == "*" && tag != "" {
-		return nil
+// checkTag refuses a change of what is not as its caller has seen it, by what this process
+// knows, and has the controller compare again when it comes to the change: what it knows is
+// what is changed.
+func checkTag(ctx context.Context, image *metadata.Image, of controller.Tagged) (context.Context, error) {
+	condition, is := conditionOf(ctx, of)
+	if !is {
+		return ctx, nil
 	}
-	for one := range strings.SplitSeq(condition, ",") {
-		if guard.Check("admin.if-match", strings.TrimSpace(one) == tag && tag != "") {
-			return nil
-		}
+	if tag := of.TagIn(image); !guard.Check("admin.if-match", condition.Met(tag)) {
+		return ctx, errChanged(tag)
 	}
-	return errChanged(tag)
+	return controller.WithCondition(ctx, condition), nil
 }
 
 func errChanged(tag string) error {
@@ -82,65 +77,28 @@ func ifMatch(op *huma.Operation) {
 	})
 }
 
-// topicTag is that of a topic: its configuration and its partitions.
-func (a api) topicTag(name string) string {
-	t, ok := a.cluster.Image().Topic(name)
-	if !ok {
-		return ""
-	}
-	return tagOfTopic(t)
+// imageOf is the image of a cluster at the moment that it is called.
+func imageOf(c Cluster) func() *metadata.Image { return func() *metadata.Image { return c.Image() } }
+
+// topicNamed, brokerNamed and moduleNamed are resources of those names that have a tag; quotasOfAll,
+// usersOfAll, aclsOfAll and configOfNodes those of which there is one.
+func topicNamed(name string) controller.Tagged {
+	return controller.Tagged{Kind: controller.TaggedTopic, Name: name}
 }
 
-func tagOfTopic(t *metadata.Topic) string { return tagOf(t.ID, t.ConfigVersion, t.Partitions.Len()) }
-
-// quotasTag is that of all quotas.
-func (a api) quotasTag() string {
-	var all []any
-	for q := range a.cluster.Image().ClientQuotas() {
-		all = append(all, q.Entity, q.Rates)
-	}
-	return tagOf(all...)
+func brokerNamed(id int32) controller.Tagged {
+	return controller.Tagged{Kind: controller.TaggedBroker, Name: strconv.Itoa(int(id))}
 }
 
-// usersTag is that of all users: a new password has a new salt.
-func (a api) usersTag() string {
-	var all []any
-	for u := range a.cluster.Image().Users() {
-		all = append(all, u.Name)
-		for _, c := range u.Credentials {
-			all = append(all, c.Mechanism, c.Iterations, c.Salt)
-		}
-	}
-	return tagOf(all...)
+func moduleNamed(name string) controller.Tagged {
+	return controller.Tagged{Kind: controller.TaggedModule, Name: name}
 }
 
-// tag is that of all rules.
-func (a aclsAPI) tag() string {
-	var all []any
-	for r := range a.cluster.Image().ACLs() {
-		all = append(all, r)
-	}
-	return tagOf(all...)
+func quotasOfAll[I any](*I) controller.Tagged {
+	return controller.Tagged{Kind: controller.TaggedQuotas}
 }
-
-// tag is that of a broker: its registration, and whether it is drained.
-func (a brokersAPI) tag(id int32) string {
-	b, ok := a.cluster.Image().Broker(id)
-	if !ok {
-		return ""
-	}
-	return tagOf(b.ID, b.Epoch, b.Draining)
-}
-
-// tag is that of a module: its versions, and which of them runs.
-func (a etlAPI) tag(name string) string {
-	is, ok := a.cluster.Image().Transform(name)
-	if !ok {
-		return ""
-	}
-	return transformTag(is)
-}
-
-func transformTag(t *metadata.Transform) string {
-	return tagOf(t.Name, t.Issued, len(t.Versions), t.Active, t.Last, t.Previous, t.History)
+func usersOfAll[I any](*I) controller.Tagged { return controller.Tagged{Kind: controller.TaggedUsers} }
+func aclsOfAll[I any](*I) controller.Tagged  { return controller.Tagged{Kind: controller.TaggedACLs} }
+func configOfNodes[I any](*I) controller.Tagged {
+	return controller.Tagged{Kind: controller.TaggedNodes}
 }

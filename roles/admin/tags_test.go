@@ -74,24 +74,35 @@ func TestAChangeOfWhatIsAnotherByNowIsRefused(t *testing.T) {
 // Of many who have seen the same, one changes it.
 func TestOneOfManyChangesWhatAllHaveSeen(t *testing.T) {
 	a := newAsking(t)
-	for path, body := range map[string]string{"/api/v1/topics/one": `{"set":{"retention.ms":"77"}}`, "/api/v1/config": `{"set":{"network.max_connections":"77"}}`} {
-		seen := a.do(http.MethodGet, path, "", "Authorization", "Bearer "+a.local).Header().Get("ETag")
+	a.user("alice", "open sesame")
+	a.want("deploy", http.StatusCreated, a.do(http.MethodPost, modulesPath+"/m/versions", `{"battery":"upper","spec":{"mode":"inline","topics":["one"]}}`, "Authorization", "Bearer "+a.local))
+	for _, c := range []struct{ get, method, path, body string }{
+		{"/api/v1/topics/one", http.MethodPatch, "/api/v1/topics/one", `{"set":{"retention.ms":"77"}}`},
+		{"/api/v1/topics/one", http.MethodPost, "/api/v1/topics/one/partitions", `{"total":7}`},
+		{"/api/v1/config", http.MethodPatch, "/api/v1/config", `{"set":{"network.max_connections":"77"}}`},
+		{"/api/v1/quotas", http.MethodPatch, "/api/v1/quotas", `{"user":"alice","set":{"request_percentage":7}}`},
+		{"/api/v1/acls", http.MethodPost, "/api/v1/acls", `{"acls":[{"principal":"User:a","host":"*","resource_type":"topic","pattern":"literal","name":"t","operation":"read","permission":"allow"}]}`},
+		{"/api/v1/users", http.MethodPut, "/api/v1/users/alice/password", `{"password":"another one"}`},
+		{"/api/v1/brokers/3", http.MethodPost, "/api/v1/brokers/3/drain", `{"draining":true}`},
+		{modulesPath + "/m", http.MethodPost, modulesPath + "/m/disable", `{}`},
+	} {
+		seen := a.do(http.MethodGet, c.get, "", "Authorization", "Bearer "+a.local).Header().Get("ETag")
 		var changed atomic.Int32
 		var all sync.WaitGroup
 		for range 16 {
 			all.Go(func() {
-				w := a.do(http.MethodPatch, path, body, "If-Match", seen, "Authorization", "Bearer "+a.local)
+				w := a.do(c.method, c.path, c.body, "If-Match", seen, "Authorization", "Bearer "+a.local)
 				switch w.Code {
-				case http.StatusOK:
+				case http.StatusOK, http.StatusCreated, http.StatusNoContent:
 					changed.Add(1)
 				case http.StatusPreconditionFailed:
 				default:
-					t.Errorf("%s: %d %s", path, w.Code, w.Body)
+					t.Errorf("%s: %d %s", c.path, w.Code, w.Body)
 				}
 			})
 		}
 		if all.Wait(); changed.Load() != 1 {
-			t.Errorf("%s: %d have changed it", path, changed.Load())
+			t.Errorf("%s: %d have changed it", c.path, changed.Load())
 		}
 	}
 }

@@ -114,15 +114,15 @@ type (
 
 func registerTopics(h *routes, a api, c Configuration) {
 	topic := func(op acl.Operation) row[topicName] {
-		return to(func(in *topicName) string { return in.Name }, need{op, acl.Topic}).tagged(func(in *topicName) string { return a.topicTag(in.Name) })
+		return to(func(in *topicName) string { return in.Name }, need{op, acl.Topic}).tagged(imageOf(a.cluster), func(in *topicName) controller.Tagged { return topicNamed(in.Name) })
 	}
 	route(h, http.MethodGet, "/api/v1/topics", whoever[listInput]("topics that the caller may not describe are left out; configurations are shown of those of which it may describe them (DescribeConfigs)"), a.list)
 	route(h, http.MethodPost, "/api/v1/topics", to(func(in *createInput) string { return in.Body.Name }, need{acl.Create, acl.Topic}).or(need{acl.Create, acl.Cluster}).act("topic.create").saying(toldTopic).unless(func(in *createInput) bool { return in.Body.DryRun }), a.create, withStatus(http.StatusCreated))
 	route(h, http.MethodGet, "/api/v1/topics/{name}", topic(acl.Describe).noting("configurations are shown to who may describe them (DescribeConfigs)"), a.describe)
-	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch).unless(func(in *alterInput) bool { return in.Body.DryRun }).tagged(func(in *alterInput) string { return a.topicTag(in.Name) }), a.alter)
+	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch).unless(func(in *alterInput) bool { return in.Body.DryRun }).tagged(imageOf(a.cluster), func(in *alterInput) controller.Tagged { return topicNamed(in.Name) }), a.alter)
 	route(h, http.MethodGet, "/api/v1/topics/{name}/configs", topic(acl.DescribeConfigs), topicConfigsAPI{a.cluster, c}.list)
 	route(h, http.MethodDelete, "/api/v1/topics/{name}", topic(acl.Delete).act("topic.delete"), a.delete)
-	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions").saying(func(in *partitionsInput) string { return fmt.Sprintf("partitions=%d", in.Body.Total) }).tagged(func(in *partitionsInput) string { return a.topicTag(in.Name) }), a.addPartitions)
+	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions").saying(func(in *partitionsInput) string { return fmt.Sprintf("partitions=%d", in.Body.Total) }).tagged(imageOf(a.cluster), func(in *partitionsInput) controller.Tagged { return topicNamed(in.Name) }), a.addPartitions)
 	route(h, http.MethodGet, "/api/v1/topics/{name}/partitions", to(func(in *partitionsQuery) string { return in.Name }, need{acl.Describe, acl.Topic}), a.listPartitions)
 }
 
@@ -223,11 +223,7 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 			return nil, problem(metadata.Errorf(metadata.InvalidConfig, "%v", err))
 		}
 	}
-	if err := checkTag(ctx, tagOfTopic(t)); err != nil { // of this t, whatever came since it was looked at
-		return nil, err
-	}
 	change := topicChange(in.Name, in.Body)
-	change.Conditional, change.Version = conditionOf(ctx) != "", t.ConfigVersion
 	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{change}, in.Body.DryRun)[0]; err != nil {
 		return nil, problem(err)
 	}

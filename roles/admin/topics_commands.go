@@ -149,6 +149,7 @@ func (e *env) showTopic(topic Topic) {
 
 func (e *env) alterTopic() *cobra.Command {
 	var set, remove []string
+	var dry bool
 	cmd := &cobra.Command{
 		Use: "alter TOPIC", Short: "Set or delete configs of a topic", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -159,17 +160,50 @@ func (e *env) alterTopic() *cobra.Command {
 			if len(values)+len(remove) == 0 {
 				return &UsageError{"nothing to alter: give --set KEY=VALUE or --delete KEY"}
 			}
-			var out Topic
-			if err := e.client(cmd).call(cmd.Context(), http.MethodPatch, topicPath(args[0]), ConfigPatch{Set: values, Delete: remove}, &out); err != nil {
+			var was, out Topic
+			client := e.client(cmd)
+			if dry {
+				if err := client.call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &was); err != nil {
+					return err
+				}
+			}
+			if err := client.call(cmd.Context(), http.MethodPatch, topicPath(args[0]), ConfigPatch{Set: values, Delete: remove, DryRun: dry}, &out); err != nil {
 				return err
 			}
 			out.PartitionList = nil
-			return e.print(out, func() { fmt.Fprintf(e.stdout, "topic %s altered\n", out.Name) })
+			return e.print(out, func() {
+				if dry {
+					e.showChange(was, out)
+					return
+				}
+				fmt.Fprintf(e.stdout, "topic %s altered\n", out.Name)
+			})
 		},
 	}
 	cmd.Flags().StringArrayVarP(&set, "set", "s", nil, "`KEY=VALUE`, may be repeated")
 	cmd.Flags().StringArrayVarP(&remove, "delete", "d", nil, "`KEY` that goes back to its default, may be repeated")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would change, and change nothing")
 	return cmd
+}
+
+// showChange shows what is set on a topic, and what would be.
+func (e *env) showChange(was, would Topic) {
+	keys := maps.Clone(was.Configs)
+	maps.Copy(keys, would.Configs)
+	shown := func(of Topic, key string) string {
+		if value, set := of.Configs[key]; set {
+			return value
+		}
+		return "(default)"
+	}
+	t := e.table("CONFIG", "IS", "WOULD BE")
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if is, would := shown(was, key), shown(would, key); is != would {
+			t.AppendRow(table.Row{key, is, would})
+		}
+	}
+	t.Render()
+	fmt.Fprintf(e.stdout, "topic %s could be altered; nothing was changed (--dry-run)\n", would.Name)
 }
 
 func (e *env) deleteTopic() *cobra.Command {

@@ -61,10 +61,10 @@ type (
 const usersPath = "/api/v1/users"
 
 func registerUsers(h *routes, a api) {
-	route(h, http.MethodGet, usersPath, onCluster[PageQuery](describesCluster).tagged(func(*PageQuery) string { return a.usersTag() }), a.listUsers)
-	route(h, http.MethodPost, usersPath, onCluster[createUserInput](altersCluster).act("user.create").about(func(in *createUserInput) string { return in.Body.Name }).saying(func(in *createUserInput) string { return strings.Join(in.Body.Mechanisms, ",") }).tagged(func(*createUserInput) string { return a.usersTag() }), a.createUser, withStatus(http.StatusCreated))
-	route(h, http.MethodDelete, usersPath+"/{name}", onCluster[userName](altersCluster).act("user.delete").about(func(in *userName) string { return in.Name }).tagged(func(*userName) string { return a.usersTag() }), a.deleteUser)
-	route(h, http.MethodPut, usersPath+"/{name}/password", onCluster[passwordInput](altersCluster).act("user.set-password").about(func(in *passwordInput) string { return in.Name }).saying(func(in *passwordInput) string { return strings.Join(in.Body.Mechanisms, ",") }).tagged(func(*passwordInput) string { return a.usersTag() }), a.setPassword)
+	route(h, http.MethodGet, usersPath, onCluster[PageQuery](describesCluster).tagged(imageOf(a.cluster), usersOfAll), a.listUsers)
+	route(h, http.MethodPost, usersPath, onCluster[createUserInput](altersCluster).act("user.create").about(func(in *createUserInput) string { return in.Body.Name }).saying(func(in *createUserInput) string { return strings.Join(in.Body.Mechanisms, ",") }).tagged(imageOf(a.cluster), usersOfAll), a.createUser, withStatus(http.StatusCreated))
+	route(h, http.MethodDelete, usersPath+"/{name}", onCluster[userName](altersCluster).act("user.delete").about(func(in *userName) string { return in.Name }).tagged(imageOf(a.cluster), usersOfAll), a.deleteUser)
+	route(h, http.MethodPut, usersPath+"/{name}/password", onCluster[passwordInput](altersCluster).act("user.set-password").about(func(in *passwordInput) string { return in.Name }).saying(func(in *passwordInput) string { return strings.Join(in.Body.Mechanisms, ",") }).tagged(imageOf(a.cluster), usersOfAll), a.setPassword)
 }
 
 // withoutSecrets has what is wrong with a request about users be said without what stands

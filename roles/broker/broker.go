@@ -72,6 +72,7 @@ type Broker struct {
 	peerMemory    atomic.Int64                        // of requests of other brokers that are being served, decoded
 	inside        atomic.Pointer[func(net.Conn)]      // serves connections of this broker to itself
 	peeks         chan struct{}                       // holds a token for each look that is under way
+	tails         chan struct{}                       // of those, for each of a tail
 	throttle      *throttle
 	transforms    *transforms
 	telemetry     *telemetry.Table
@@ -94,7 +95,7 @@ type Broker struct {
 	unsubscribe func()
 	stopBeats   context.CancelFunc // of Leave; heartbeats end with ctx too
 	beatsEnded  chan struct{}      // closed when they have
-	left        atomic.Bool        // it is out of service by its own wish
+	left        atomic.Bool        // it is out of service by its own wish, or has tried in vain
 	caughtUp    atomic.Bool        // all of its replicas have been in sync since it began
 	done        sync.WaitGroup     // goroutines of the broker
 	requests    sync.WaitGroup     // goroutines of requests
@@ -129,6 +130,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		full:         fullLog{now: opt.Now},
 		telemetry:    telemetry.New(telemetry.Options{Series: opt.TelemetrySeries}),
 		peeks:        make(chan struct{}, peeksAtOnce),
+		tails:        make(chan struct{}, tailsAtOnce),
 
 		authorization: newAuthorization(opt.Authorization, opt.Controller.Image()),
 		nobody:        newNobody(), audit: opt.Audit,

@@ -286,3 +286,32 @@ func TestARecordByHandThatHasNoAnswer(t *testing.T) {
 		}
 	})
 }
+
+// Tails that look without end leave a place for who looks once.
+func TestTailsLeaveAPlaceForALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, false, nil)
+		if made := c.controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: "events", Partitions: 1, ReplicationFactor: 1}}, false)[0]; made.Err != nil {
+			t.Fatal(made.Err)
+		}
+		c.settle()
+		b := c.nodes[1].Broker
+		for range tailsAtOnce { // each has both places, as peekHere takes them
+			b.tails <- struct{}{}
+			b.peeks <- struct{}{}
+		}
+		look := PeekRequest{Topic: "events", From: "start", Limit: 10, Bytes: 1000}
+		if _, err := b.Peek(t.Context(), look); err != nil {
+			t.Errorf("one look beside %d tails: %v", tailsAtOnce, err)
+		}
+		look.Skips = true
+		var refused *GroupError
+		if _, err := b.Peek(t.Context(), look); !errors.As(err, &refused) || refused.Code != kerr.BrokerNotAvailable {
+			t.Errorf("another tail: %v", err)
+		}
+		<-b.tails
+		if _, err := b.Peek(t.Context(), look); err != nil {
+			t.Errorf("once there is a place: %v", err)
+		}
+	})
+}

@@ -20,6 +20,7 @@ type hearing struct {
 	last   *metadata.Image
 	listen func(*metadata.Image)
 	mute   atomic.Bool // answers to commits are lost
+	fences atomic.Int32
 }
 
 var errUnreached = errors.New("the controller is out of reach")
@@ -56,6 +57,7 @@ func (h *hearing) Heartbeat(ctx context.Context, id int32, epoch int64) error {
 }
 
 func (h *hearing) FenceBroker(ctx context.Context, id int32, epoch int64) error {
+	h.fences.Add(1)
 	if h.isDeaf() {
 		return errUnreached
 	}

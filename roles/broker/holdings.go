@@ -44,6 +44,7 @@ type Holding struct {
 // Holdings asks the leaders of partitions what they hold, all at once, and waits no longer than
 // holdingsWait for any. The answers are in the order of the questions.
 func (b *Broker) Holdings(ctx context.Context, wanted []PartitionNamed) []Holding {
+	b.settle(ctx) // who asks may have made the topic
 	return holdings(b.images.image(), wanted, func(at int32, q []partitionNamed) ([]Holding, error) {
 		if at == b.opt.NodeID {
 			return b.holdingsHere(q), nil

@@ -92,3 +92,21 @@ func TestAPauseHidesNoSleep(t *testing.T) {
 		t.Error("a sleep is not seen behind a longer pause")
 	}
 }
+
+// Who could not tell the controllers that it leaves, as where most of them have stopped before,
+// does not wait for them a second time.
+func TestLeavingIsAskedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, heard := range []bool{false, true} {
+			m := startReplicas(t, 1).nodes[1]
+			m.hears.reach(heard)
+			if err := m.Leave(t.Context()); (err == nil) != heard {
+				t.Errorf("heard %t: %v", heard, err)
+			}
+			m.leave() // as Close does
+			if asked := m.hears.fences.Load(); asked != 1 {
+				t.Errorf("heard %t: the controllers were asked %d times", heard, asked)
+			}
+		}
+	})
+}

@@ -27,6 +27,7 @@ const (
 	peekExpanded = 16 << 20 // what the records of a batch may expand to
 	peekScanned  = 32 << 20 // bytes of batches that are read for one
 	peeksAtOnce  = 4
+	tailsAtOnce  = 3               // of those, looks of tails, which follow each other: one place is for who looks once
 	peekWait     = 8 * time.Second // for the bucket, and for a place among those
 	peekHeaders  = 100             // of one record that are shown
 	peekRecord   = 64              // what reading one takes beside its bytes, in bytes
@@ -138,6 +139,7 @@ type PeekedHeader struct {
 // Peek shows some records of a partition, wherever it is led, from memory, the WAL or the
 // bucket. Errors about the request or the partition are [*GroupError].
 func (b *Broker) Peek(ctx context.Context, q PeekRequest) (*Peeked, error) {
+	b.settle(ctx) // who asks may have made the topic
 	image := b.images.image()
 	at, elsewhere := ledElsewhere(image, b.opt.NodeID, q.Topic, q.Partition)
 	if !elsewhere {
@@ -176,11 +178,17 @@ func (b *Broker) peekHere(ctx context.Context, q PeekRequest) (*Peeked, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, peekWait)
 	defer cancel()
-	select {
-	case b.peeks <- struct{}{}:
-		defer func() { <-b.peeks }()
-	case <-ctx.Done():
-		return nil, &GroupError{kerr.BrokerNotAvailable, "others look into partitions of this broker: try again"}
+	places := []chan struct{}{b.peeks}
+	if q.Skips { // as tails ask
+		places = []chan struct{}{b.tails, b.peeks}
+	}
+	for _, place := range places {
+		select {
+		case place <- struct{}{}:
+			defer func() { <-place }()
+		case <-ctx.Done():
+			return nil, &GroupError{kerr.BrokerNotAvailable, "others look into partitions of this broker: try again"}
+		}
 	}
 	l, _, err := b.leaderOf(q.Topic, q.Partition, storage.NoEpoch)
 	if err != nil {

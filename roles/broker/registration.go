@@ -195,6 +195,7 @@ func (b *Broker) Leave(ctx context.Context) error {
 		return nil
 	}
 	if err := b.opt.Controller.FenceBroker(ctx, b.opt.NodeID, b.registration.epoch.Load()); err != nil {
+		b.left.Store(true) // as far as it goes: who was not reached for so long is not tried again by Close
 		return fmt.Errorf("take broker %d out of service: %w", b.opt.NodeID, err)
 	}
 	b.left.Store(true)

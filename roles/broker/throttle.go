@@ -36,7 +36,10 @@ func (t *throttle) millis(now time.Time) int32 {
 
 // errFollowerFull says that the WAL of a follower in sync has no more room for what
 // producers send: only a reserve is left there, for what is on its way.
-var errFollowerFull = fmt.Errorf("the log of a replica in sync is full: %w", log.ErrFull)
+var errFollowerFull = fmt.Errorf(FollowerFull+": %w", log.ErrFull)
+
+// FollowerFull begins what is said of producers that are refused for want of room elsewhere.
+const FollowerFull = "the log of a replica in sync is full"
 
 // heldUp reports whether producers of a partition that is led here are to wait for
 // the fullest of its followers in sync (RULES 1.5). Those who go on have it stall, and

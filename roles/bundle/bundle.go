@@ -46,10 +46,18 @@ type Part struct {
 	Get func(ctx context.Context) ([]byte, error)
 }
 
+// Absent is a process of the cluster that cannot be asked. It is in the manifest, lest who reads
+// the archive takes the cluster for smaller than it is.
+type Absent struct {
+	Name string // as a folder
+	Why  string
+}
+
 // Options of an archive.
 type Options struct {
 	Servers []Server
 	Local   []Part
+	Absent  []Absent
 	// Secrets are texts that are taken out wherever they stand.
 	Secrets []string
 	// Profile is how long a profile of the processor is of; 0: none is asked for.
@@ -187,6 +195,9 @@ func Collect(ctx context.Context, w io.Writer, o Options) (Manifest, error) {
 	c := &collection{o: o, redact: NewRedactor(o.Secrets...), left: o.Bytes, out: tar.NewWriter(zip), manifest: Manifest{Created: o.Now, Version: o.Version, Servers: []string{}, Items: []Item{}}}
 	for _, part := range o.Local {
 		c.local(ctx, part)
+	}
+	for _, a := range o.Absent {
+		c.put(Item{File: a.Name + "/", Missing: a.Why}, nil)
 	}
 	var wait sync.WaitGroup
 	for _, server := range o.Servers {

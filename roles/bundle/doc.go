@@ -7,6 +7,9 @@
 // secrets), and the very texts that it is told. What is anybody's name (topics, groups,
 // users, hosts) stays.
 //
+// Who gathers says which processes there are ([Options]: Servers), and which of them cannot be
+// asked (Absent).
+//
 // What could not be had is no failure: the archive's last file, manifest.json, lists all
 // that was asked for, with why it is not there, or how much of it was cut off. Each part and
 // the whole are bounded in bytes, each question in time. Nothing is changed, and no server

@@ -24,6 +24,11 @@ type ACLChange struct {
 // may be created, and one that is not deleted. Changes that follow each other and are of
 // one kind are one command, as far as it takes so many: all of it is done or nothing.
 func (c *Controller) AlterACLs(ctx context.Context, changes []ACLChange) []error {
+	end, err := c.change(ctx)
+	if err != nil {
+		return slices.Repeat([]error{err}, len(changes))
+	}
+	defer end()
 	results := make([]error, len(changes))
 	sound := make([]int, 0, len(changes)) // of changes
 	for i := range changes {

@@ -45,6 +45,11 @@ type LogStart struct {
 // registration. The broker is fenced until its first heartbeat under it; every
 // partition that it led before has a higher leader epoch when this returns.
 func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch int64, err error) {
+	end, err := c.change(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
 	if err := c.leads(); err != nil {
 		return 0, err
 	}

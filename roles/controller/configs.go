@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -29,16 +30,17 @@ type ConfigChange struct {
 	Type metadata.ResourceType
 	Name string // a topic, a broker id in decimal, or empty for all brokers
 	Ops  []ConfigOp
-	// Conditional: the change was decided on Version of the configuration, and is refused where
-	// it is another by then (InvalidUpdateVersion).
-	Conditional bool
-	Version     uint64
-	By          string // principal that asks; empty: nobody was asked who it is
+	By   string // principal that asks; empty: nobody was asked who it is
 }
 
 // AlterConfigs carries out changes, each on its own; errors are in order of the
 // request. With validateOnly it says what would happen.
 func (c *Controller) AlterConfigs(ctx context.Context, changes []ConfigChange, validateOnly bool) []error {
+	end, err := c.change(ctx)
+	if err != nil {
+		return slices.Repeat([]error{err}, len(changes))
+	}
+	defer end()
 	results := make([]error, len(changes))
 	for i, change := range changes {
 		results[i] = c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {

@@ -120,6 +120,7 @@ type Controller struct {
 	live   atomic.Pointer[Live]
 
 	troubles troubles // of nodes, while this controller leads
+	turns    *turns   // of changes
 	quota    quota
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -154,7 +155,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	opt.fill()
 	c := &Controller{
 		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession, 2*opt.BrokerHeartbeat),
-		balance: newBalancer(opt.MovesPerMinute), flee: make(chan struct{}, 1), ships: new(ships),
+		turns: newTurns(), balance: newBalancer(opt.MovesPerMinute), flee: make(chan struct{}, 1), ships: new(ships),
 		confirmations: newConfirmations(), bell: newBell(), ready: make(chan struct{}), failed: make(chan error, 1),
 	}
 	now := opt.live()
@@ -329,6 +330,9 @@ func encode(image *metadata.Image, body proto.Message) ([]byte, error) {
 func (c *Controller) finish(ctx context.Context, pending *consensus.Proposal) (any, error) {
 	result, err := pending.Wait(ctx)
 	if err != nil {
+		if !pending.Settled() {
+			c.turns.leave(pending)
+		}
 		return nil, clientError(err)
 	}
 	if refused := metadata.Refused(result); refused != nil {

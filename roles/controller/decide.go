@@ -230,9 +230,6 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		return nil, err
 	}
 	values, version := image.Config(resource)
-	if change.Conditional && !guard.Check("controller.config-version", version == change.Version) {
-		return nil, metadata.Errorf(metadata.InvalidUpdateVersion, "the configuration was changed since: read it again, and decide anew")
-	}
 	command := &pb.AlterConfigs{ResourceType: int32(change.Type), Name: change.Name, Version: version}
 	seen := map[string]bool{}
 	for _, op := range change.Ops {

@@ -81,6 +81,11 @@ func (c *Controller) ElectLeaders(ctx context.Context, elections []LeaderElectio
 // request. A move is done once all replicas that are to stay are in sync: the image
 // tells by Partition.Adding and Removing.
 func (c *Controller) ReassignPartitions(ctx context.Context, moves []Reassignment) []error {
+	end, err := c.change(ctx)
+	if err != nil {
+		return slices.Repeat([]error{err}, len(moves))
+	}
+	defer end()
 	command := &pb.ReassignPartitions{}
 	for _, r := range moves {
 		command.Entries = append(command.Entries, &pb.ReassignPartitions_Entry{
@@ -107,14 +112,24 @@ func (c *Controller) proposeEach(ctx context.Context, command proto.Message, n i
 // others in sync before this returns; it is given nothing new. Its replicas stay until
 // they are reassigned.
 func (c *Controller) DrainBroker(ctx context.Context, id int32, draining bool) error {
-	_, err := c.propose(ctx, &pb.ChangeBroker{BrokerId: id, Draining: draining})
+	end, err := c.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	_, err = c.propose(ctx, &pb.ChangeBroker{BrokerId: id, Draining: draining})
 	return err
 }
 
 // UnregisterBroker forgets a broker. One that is still a replica of something is
 // refused.
 func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {
-	_, err := c.propose(ctx, &pb.UnregisterBroker{BrokerId: id})
+	end, err := c.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	_, err = c.propose(ctx, &pb.UnregisterBroker{BrokerId: id})
 	return err
 }
 

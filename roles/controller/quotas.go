@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"slices"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 )
@@ -17,6 +18,11 @@ type QuotaChange struct {
 // AlterClientQuotas carries out changes, each on its own; errors are in order of
 // the request. With validateOnly it says what would happen.
 func (c *Controller) AlterClientQuotas(ctx context.Context, changes []QuotaChange, validateOnly bool) []error {
+	end, err := c.change(ctx)
+	if err != nil {
+		return slices.Repeat([]error{err}, len(changes))
+	}
+	defer end()
 	results := make([]error, len(changes))
 	for i, change := range changes {
 		command := metadata.NewAlterClientQuotas(change.Entity, change.Set, change.Remove)

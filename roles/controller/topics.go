@@ -52,6 +52,14 @@ type TopicResult struct {
 // request. With validateOnly it says what would happen.
 func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) []TopicResult {
 	results := make([]TopicResult, len(topics))
+	end, err := c.change(ctx)
+	if err != nil {
+		for i, t := range topics {
+			results[i] = TopicResult{Name: t.Name, Err: err}
+		}
+		return results
+	}
+	defer end()
 	proposals := make([]*consensus.Proposal, len(topics))
 	asked := ask{quota: &c.quota, image: c.state.Image}
 	defer asked.end()
@@ -153,6 +161,14 @@ func (c *Controller) newTopicID() (id storage.TopicID, err error) {
 // request and name the topic by both name and id where they could be resolved.
 func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []TopicResult {
 	results := make([]TopicResult, len(topics))
+	end, err := c.change(ctx)
+	if err != nil {
+		for i, ref := range topics {
+			results[i] = TopicResult{Name: ref.Name, ID: ref.ID, Err: err}
+		}
+		return results
+	}
+	defer end()
 	proposals := make([]*consensus.Proposal, len(topics))
 	seen := map[storage.TopicID]bool{}
 	image := c.state.Image() // a topic that is named twice may be gone before its second turn
@@ -206,6 +222,11 @@ func resolve(image *metadata.Image, ref TopicRef) (*metadata.Topic, error) {
 // CreatePartitions brings a topic to total partitions. Assignments, one for
 // each new partition, may be nil.
 func (c *Controller) CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error {
+	end, err := c.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	asked := ask{quota: &c.quota, image: c.state.Image}
 	defer asked.end()
 	if err := c.leads(); err != nil {
@@ -216,7 +237,7 @@ func (c *Controller) CreatePartitions(ctx context.Context, name string, total in
 			return err
 		}
 	}
-	err := c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {
+	err = c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {
 		command, err := c.ruled().decidePartitions(image, name, total, assignments)
 		if err != nil {
 			return nil, err

@@ -14,6 +14,11 @@ const fakeSecretSize = 32
 // AlterUsers carries out changes of users, each on its own; errors are in order of the
 // request.
 func (c *Controller) AlterUsers(ctx context.Context, changes []metadata.UserChange) []error {
+	end, err := c.change(ctx)
+	if err != nil {
+		return slices.Repeat([]error{err}, len(changes))
+	}
+	defer end()
 	results := make([]error, 0, len(changes))
 	for part := range slices.Chunk(changes, metadata.MaxUserChanges) {
 		applied, err := c.alterUsers(ctx, part)

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"rustmq.dev/rustmq/security/pki"
 )
 
 // Names of files in the directory.
@@ -265,29 +267,11 @@ func (c *CA) certificate(number int, what string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := parseCertificates(raw)
+	chain, err := pki.ParseCertificates(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return chain[0], nil
-}
-
-// parseCertificates reads one or several in PEM.
-func parseCertificates(raw []byte) (chain []*x509.Certificate, err error) {
-	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != certificateBlock {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", len(chain)+1, err)
-		}
-		chain = append(chain, cert)
-	}
-	if len(chain) == 0 {
-		return nil, errors.New("it holds no certificate in PEM")
-	}
-	return chain, nil
 }
 
 // issuer reads the intermediate of a generation, with its key.
@@ -391,23 +375,29 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("the old root has signed %d certificates that are valid and that nothing has replaced, such as %q: renew or revoke them first", len(e.Names), e.Names[0])
 }
 
-// Finish takes all generations but the newest out of the bundle and the lists. *InUseError:
-// they are needed; force does not ask.
-func (c *CA) Finish(force bool) error {
+// NeedsOld are the names of certificates that are valid, that a generation before the newest
+// has issued, and that nothing has replaced: who shows one is refused once Finish is done.
+func (c *CA) NeedsOld() (names []string) {
 	newest := c.ledger.newest().Number
 	renewed := map[string]bool{}
 	for _, r := range c.ledger.Certificates {
 		renewed[r.Name] = renewed[r.Name] || r.Generation == newest
 	}
-	var left []string
 	for _, r := range c.ledger.Certificates {
 		if r.Generation != newest && r.State(c.now()) == "valid" && !renewed[r.Name] {
-			left = append(left, r.Name)
+			names = append(names, r.Name)
 		}
 	}
-	if len(left) > 0 && !force {
+	return names
+}
+
+// Finish takes all generations but the newest out of the bundle and the lists. *InUseError:
+// they are needed; force does not ask.
+func (c *CA) Finish(force bool) error {
+	if left := c.NeedsOld(); len(left) > 0 && !force {
 		return &InUseError{left}
 	}
+	newest := c.ledger.newest().Number
 	for i := range c.ledger.Generations {
 		if g := &c.ledger.Generations[i]; g.Number != newest {
 			g.Retired = true

@@ -307,7 +307,7 @@ func (c *CA) Certificate(r *Record) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := parseCertificates(raw)
+	chain, err := pki.ParseCertificates(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}

@@ -58,7 +58,7 @@ func Verify(o VerifyOptions) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	chain, err := parseCertificates(raw)
+	chain, err := pki.ParseCertificates(raw)
 	if err != nil {
 		return Verdict{Reason: ReasonMalformed, Detail: err.Error()}, nil
 	}

@@ -45,21 +45,36 @@ func replace(name, kind string, der []byte, mode os.FileMode) (err error) {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
+// ParseCertificates reads one or several in PEM, in their order; what else is among them is
+// passed over.
+func ParseCertificates(raw []byte) (all []*x509.Certificate, err error) {
+	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != certificateBlock {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", len(all)+1, err)
+		}
+		all = append(all, cert)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it holds no certificate in PEM")
+	}
+	return all, nil
+}
+
 // readCertificate reads the first certificate of a file.
 func readCertificate(name string) (*x509.Certificate, error) {
 	raw, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != certificateBlock {
-		return nil, fmt.Errorf("%s: no certificate in it", filepath.Base(name))
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	all, err := ParseCertificates(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(name), err)
 	}
-	return cert, nil
+	return all[0], nil
 }
 
 // readKey reads an ECDSA key that nobody else may read.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -150,19 +149,13 @@ func readAuthorities(file string) (*authorities, error) {
 		return nil, fmt.Errorf("read the authorities: %w", err)
 	}
 	a := &authorities{roots: x509.NewCertPool(), known: map[[sha256.Size]byte]bool{}}
-	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != certificateBlock {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("read the authorities: %s: certificate %d: %w", file, len(a.known)+1, err)
-		}
+	all, err := ParseCertificates(raw)
+	if err != nil {
+		return nil, fmt.Errorf("read the authorities: %s: %w", file, err)
+	}
+	for _, cert := range all {
 		a.roots.AddCert(cert)
 		a.known[sha256.Sum256(cert.Raw)] = true
-	}
-	if len(a.known) == 0 {
-		return nil, fmt.Errorf("read the authorities: %s holds no certificate in PEM", file)
 	}
 	return a, nil
 }

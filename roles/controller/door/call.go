@@ -33,7 +33,7 @@ func call[Q any, R reply](ctx context.Context, d *Door, m method[Q, R], q Q) (R,
 		if _, undecided := errors.AsType[*undecidedError](err); !undecided {
 			return r, err
 		}
-		if !m.again || !d.pause(ctx, n) {
+		if !m.mayAgain(ctx) || !d.pause(ctx, n) {
 			var none R
 			return none, mayHappen(m.name, err)
 		}
@@ -73,7 +73,7 @@ func callEach[T, Q any, E entry](ctx context.Context, d *Door, m method[Q, list[
 			err = &undecidedError{errors.New("the controller ceased to lead")}
 		}
 		_, undecided := errors.AsType[*undecidedError](err)
-		if undecided && m.again && d.pause(ctx, n) {
+		if undecided && m.mayAgain(ctx) && d.pause(ctx, n) {
 			continue
 		}
 		if undecided {
@@ -122,20 +122,23 @@ func mayHappen(what string, cause error) error {
 // [*undecidedError] says that it may have been run.
 func try[Q any, R reply](ctx context.Context, d *Door, m method[Q, R], q Q) (r R, err error) {
 	var body []byte
-	hops := 0
+	name, hops := m.name, 0
 	for n := 0; ; n++ {
 		if local := d.opt.Local; local != nil && local.Leads() {
 			return m.run(ctx, local, q), nil
 		}
 		if body == nil {
-			if body, err = encode(q); err != nil {
+			if body, err = encode(q); err == nil {
+				name, body, err = wrapped(ctx, m.name, body)
+			}
+			if err != nil {
 				return r, err
 			}
 			if len(body) > rpc.MaxCall {
 				return r, metadata.Errorf(metadata.PolicyViolation, "%s would take %d bytes, a controller takes %d at most: ask for less at a time", m.name, len(body), rpc.MaxCall)
 			}
 		}
-		answer, hop, err := d.send(ctx, m.name, max(m.time, commandTime), body)
+		answer, hop, err := d.send(ctx, name, max(m.time, commandTime), body)
 		if untried, is := errors.AsType[*rpc.UntriedError](err); is {
 			if hop && hops < maxHops {
 				hops++

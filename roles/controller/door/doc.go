@@ -12,6 +12,8 @@
 //     may have been run is tried again only where that does no harm (methods.go says it of each), and else
 //     answered RequestTimedOut: the image tells. Of a list of things, what was
 //     decided is not asked for again.
+//   - A change with a condition ([controller.WithCondition]) is compared by the controller that
+//     makes it, and not tried again once it may have been made.
 //   - Errors come out as they went in: codes and messages of [metadata.Error], and the text of
 //     what is around them.
 //   - A call names the offset of the image that its caller has. Who leads no more without

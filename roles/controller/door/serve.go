@@ -80,6 +80,10 @@ func (s *Server) Call(ctx context.Context, call rpc.Call) rpc.Answer {
 	if err := s.reach(ctx, call.Offset); err != nil {
 		return untried(metadata.NoLeader, "", err) // another leads, or this one is of no use
 	}
+	ctx, call, no := unwrapped(ctx, call)
+	if no != nil {
+		return rpc.Answer{Refused: no}
+	}
 	h, known := s.handlers[call.Method]
 	if !known {
 		return refused(metadata.UnsupportedVersion, "controller %d knows no method %q: it is of an older version", s.c.NodeID(), call.Method)

@@ -284,7 +284,7 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 	p := storage.PartitionID{Topic: storage.TopicID{1, 2}, Index: 3}
 	is := metadata.Range{Base: 1, End: 9, Object: 4, Bytes: 5, MaxTimestamp: 6, IndexPosition: 7, IndexLength: 8, IndexCRC: 9, Epoch: 2, HasAborts: true, OpenTransactions: true}
 	filed := object.Filed{Object: 1, Size: 2, Base: 3, End: 4, Bytes: 5, MaxTimestamp: 6, Epoch: 7, HasAborts: true}
-	configs := []controller.ConfigChange{{Type: metadata.TopicResource, Name: "t", Ops: []controller.ConfigOp{{Key: "k", Op: controller.AppendConfig, Value: "v"}}}, {Name: "u", Conditional: true, Version: 3}}
+	configs := []controller.ConfigChange{{Type: metadata.TopicResource, Name: "t", Ops: []controller.ConfigOp{{Key: "k", Op: controller.AppendConfig, Value: "v"}}}, {Name: "u", By: "User:a"}}
 	quotas := []controller.QuotaChange{{Entity: metadata.QuotaEntity{User: metadata.QuotaName{Scope: metadata.QuotaNamed, Name: "u"}}, Set: map[string]float64{"k": 1.5}, Remove: []string{"r"}}, {}}
 	return map[string]func(*Door) []any{
 		"RegisterBroker": func(d *Door) []any {
