@@ -17,7 +17,7 @@ export default function ({ check, bin }) {
   let beginning;
   after(async () => { await beginning?.then((alone) => alone.close(), () => {}); });
   const begin = async () => {
-    const alone = new Cluster(bin, 1, { 'object_storage.grace': '1s', 'object_storage.retention': '1s', 'object_storage.metadata_log': '1s' });
+    const alone = new Cluster(bin, 1, { 'object_storage.grace': '1s', 'object_storage.retention_interval': '1s', 'object_storage.metadata_log_interval': '1s' });
     await alone.begin();
     await made(alone, 'POST', '/api/v1/topics', { name: 'uploaded' });
     await alone.produce('uploaded', [{ key: 'k', value: 'v' }]);
