@@ -23,7 +23,7 @@ nothing (where to look, what a word means, what to do) are counted, not shown; t
 
 What is not here: pages that are made of the code ([configuration](configuration.md), [cost](cost.md), [Kafka compatibility](kafka-compatibility.md),
 [metrics](reference/metrics.md), [commands](reference/cli.md), [formats](formats.md)), of which a test says that they are fresh, and
-[performance](performance.md), which is made of what was measured, missed or met. The [threat model](threat-model.md) names its tests itself,
+[performance](performance.md) and [reliability](reliability.md), which are made of what was measured, missed or met. The [threat model](threat-model.md) names its tests itself,
 and so do the facts of [architecture](architecture.md#non-obvious). [Scale](scale.md) reckons with the sizes of figure K6. What other pages
 claim has no rows: [troubleshooting](troubleshooting.md), [runbooks](runbooks.md), the [pictures of the console](console-gallery.md), [dependencies](dependencies.md), design records.
 

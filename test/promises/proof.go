@@ -164,7 +164,7 @@ func (p *Proofs) Check(proof Proof) error {
 }
 
 // generated are pages that make generate writes: their words are the code's.
-const generated = " docs/configuration.md docs/cost.md docs/performance.md docs/kafka-compatibility.md docs/kafka-authorisation.md docs/admin-authorisation.md docs/reference/cli.md docs/reference/metrics.md docs/formats.md docs/promises.md "
+const generated = " docs/configuration.md docs/cost.md docs/performance.md docs/reliability.md docs/kafka-compatibility.md docs/kafka-authorisation.md docs/admin-authorisation.md docs/reference/cli.md docs/reference/metrics.md docs/formats.md docs/promises.md "
 
 // has says that a file is not there, or does not have some words, white space aside.
 func (p *Proofs) has(file, words string) error {
