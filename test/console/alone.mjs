@@ -17,7 +17,7 @@ export default function ({ check, bin }) {
   let beginning;
   after(async () => { await beginning?.then((alone) => alone.close(), () => {}); });
   const begin = async () => {
-    const alone = new Cluster(bin, 1, { 'object_storage.grace': '1s', 'object_storage.retention': '1s', 'object_storage.metadata_log': '1s' });
+    const alone = new Cluster(bin, 1, { 'object_storage.grace': '1s', 'object_storage.retention_interval': '1s', 'object_storage.metadata_log_interval': '1s' });
     await alone.begin();
     await made(alone, 'POST', '/api/v1/topics', { name: 'uploaded' });
     await alone.produce('uploaded', [{ key: 'k', value: 'v' }]);
@@ -62,7 +62,7 @@ export default function ({ check, bin }) {
     await alone.start(1);
     await until('it does not believe its clock', troubled);
     await page.goto(`${visit.origin}/storage`);
-    await page.getByText(/time that was believed last is damaged/).waitFor();
+    await page.getByText(/time that was believed last is damaged/).first().waitFor();
     await page.getByRole('button', { name: 'Confirm the clock…' }).click();
     await accessible(visit, 'the dialog');
     await page.getByRole('dialog').getByRole('button', { name: 'It is right' }).click();
