@@ -62,7 +62,7 @@ export default function ({ check, bin }) {
     await alone.start(1);
     await until('it does not believe its clock', troubled);
     await page.goto(`${visit.origin}/storage`);
-    await page.getByText(/time that was believed last is damaged/).waitFor();
+    await page.getByText(/time that was believed last is damaged/).first().waitFor();
     await page.getByRole('button', { name: 'Confirm the clock…' }).click();
     await accessible(visit, 'the dialog');
     await page.getByRole('dialog').getByRole('button', { name: 'It is right' }).click();
