@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/roles/broker/replication"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -67,6 +70,42 @@ func (o offsetsLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, 
 // AppendMarker implements [group.Log].
 func (o offsetsLog) AppendMarker(partition int32, epoch storage.Epoch, m log.Marker, done func(storage.Offset, error)) {
 	o.submit(coordinatorAppend{partition: partition, epoch: epoch, marker: &m, done: done})
+}
+
+// confirmPatience is how long those in sync may take to say that they follow: a broker that
+// died is out of the set by then.
+const confirmPatience = 5 * time.Second
+
+// Confirm implements [group.Log]. Where there is nobody to ask, the controller has to have
+// been heard within the lease.
+func (o offsetsLog) Confirm(ctx context.Context, partition int32, done func(error)) {
+	p, err := o.b.partitionOf(o.topic, partition)
+	if err != nil {
+		done(coordinator.ErrNotLeader)
+		return
+	}
+	rs := o.b.replication
+	if rs == nil || !p.role.Load().replicated {
+		done(nil) // or it is not led here, which the coordinator knows
+		return
+	}
+	o.b.requests.Go(func() { // waits for followers
+		ctx, cancel := context.WithTimeout(ctx, confirmPatience)
+		defer cancel()
+		defer context.AfterFunc(o.b.ctx, cancel)()
+		err := rs.leader.Confirm(ctx, p.id())
+		if errors.Is(err, replication.ErrNotLed) {
+			err = nil
+			if now, mono := o.b.clocks(); !rs.lease.controller(now, mono) {
+				err = errLeaseOut
+			}
+		}
+		if !guard.Check("broker.coordinator-confirmed", err == nil) {
+			done(err)
+			return
+		}
+		done(nil)
+	})
 }
 
 // transactionsLog is the topic of the transaction coordinator.

@@ -196,7 +196,8 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	if err == nil {
 		// What the image says holds under the new epoch, which this log's records are of.
 		if r := b.replication; r != nil {
-			r.leader.Unlead(p.id()) // the replicas of an older epoch are not those of this one
+			r.leader.Unlead(p.id())                     // the replicas of an older epoch are not those of this one
+			r.follower.Changed(p.id(), storage.NoEpoch) // who led hears of it before anything is committed under this one
 		}
 		l.Resign()
 		l.SetConfig(b.logConfig(b.withDefaults(t), is))

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
@@ -103,6 +104,19 @@ func (c *Coordinator) AwaitLoad(ctx context.Context, partition int32) {
 // answer's body, or refuse the reason why there is none.
 func (c *Coordinator) submit(ctx context.Context, group string, r Request, done func(any), refuse func(code int16)) {
 	c.shards.Submit(ctx, Partition(group), r, done, refuse)
+}
+
+// submitConfirmed is submit for a question: it is answered by a coordinator that was the only one when
+// it came. One that was cut off would answer from what it knew before, and a consumer begin
+// again where another had gone on.
+func (c *Coordinator) submitConfirmed(ctx context.Context, group string, r Request, done func(any), refuse func(code int16)) {
+	c.opt.Log.Confirm(ctx, Partition(group), func(err error) {
+		if err != nil {
+			refuse(kerr.NotCoordinator.Code)
+			return
+		}
+		c.submit(ctx, group, r, done, refuse)
+	})
 }
 
 // full reports whether nothing new may be taken.

@@ -119,6 +119,28 @@ func TestAwaitLoad(t *testing.T) {
 	})
 }
 
+// Who cannot say that nobody else coordinates a group answers no question about its offsets.
+func TestWhoMayBeOpposedTellsNoOffsets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		wantCode(t, "commit", commitCode(now(t, h.commit("g", 7))), nil)
+		h.log.opposed = errors.New("cut off")
+		one := kmsg.NewPtrOffsetFetchRequest()
+		one.Version, one.Group, one.Topics = 7, "g", []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{0}}}
+		if resp := now(t, call(h, h.OffsetFetch, one)); resp.ErrorCode != kerr.NotCoordinator.Code {
+			t.Errorf("version 7 answers %+v", resp)
+		}
+		many := kmsg.NewPtrOffsetFetchRequest()
+		many.Version, many.Groups = 8, []kmsg.OffsetFetchRequestGroup{{Group: "g"}, {Group: "h"}}
+		for _, g := range now(t, call(h, h.OffsetFetch, many)).Groups {
+			if g.ErrorCode != kerr.NotCoordinator.Code {
+				t.Errorf("version 8 answers %+v", g)
+			}
+		}
+	})
+}
+
 func TestLoadIsTriedUntilTheLogCanBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)

@@ -1,6 +1,8 @@
 package group
 
 import (
+	"context"
+
 	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -8,7 +10,10 @@ import (
 )
 
 // memoryLog is a log in memory that takes whatever transaction a batch is part of.
-type memoryLog struct{ coordinatortest.Log }
+type memoryLog struct {
+	coordinatortest.Log
+	opposed error // of Confirm
+}
 
 func (l *memoryLog) AppendMarker(partition int32, epoch storage.Epoch, m log.Marker, done func(storage.Offset, error)) {
 	b := batch.BuildMarker(0, m.ProducerID, m.ProducerEpoch, batch.Marker{Commit: m.Commit, CoordinatorEpoch: m.CoordinatorEpoch})
@@ -18,3 +23,6 @@ func (l *memoryLog) AppendMarker(partition int32, epoch storage.Epoch, m log.Mar
 func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, _ log.Guard, done func(storage.Offset, error)) {
 	l.Log.Append(partition, epoch, b, done)
 }
+
+// Confirm has nobody who could know better, unless a test says so.
+func (l *memoryLog) Confirm(_ context.Context, _ int32, done func(error)) { done(l.opposed) }

@@ -211,7 +211,7 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 			part.Topics = append(part.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
 		}
 		done := func(g *kmsg.OffsetFetchResponseGroup) { answer(fetchResponseV7(req, g)) }
-		c.submit(ctx, req.Group, Request{Body: part}, coordinator.Deliver(done), func(code int16) { done(fetchRefused(part, code)) })
+		c.submitConfirmed(ctx, req.Group, Request{Body: part}, coordinator.Deliver(done), func(code int16) { done(fetchRefused(part, code)) })
 		return
 	}
 	parts := make([]*FetchOffsets, len(req.Groups))
@@ -220,9 +220,11 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 		parts[i], groups[i] = c.fetchOfKnown(req.Version, g), g.Group
 		parts[i].Stable = req.RequireStable
 	}
-	gather(ctx, c, groups,
-		func(i int) any { return parts[i] },
-		func(i int, code int16) *kmsg.OffsetFetchResponseGroup { return fetchRefused(parts[i], code) },
+	coordinator.Collect(len(groups),
+		func(i int, put func(*kmsg.OffsetFetchResponseGroup)) {
+			refuse := func(code int16) { put(fetchRefused(parts[i], code)) }
+			c.submitConfirmed(ctx, groups[i], Request{Body: parts[i]}, coordinator.Deliver(put), refuse)
+		},
 		func(all []*kmsg.OffsetFetchResponseGroup) {
 			resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
 			for i, g := range all {

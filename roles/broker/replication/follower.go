@@ -512,6 +512,9 @@ func (in *intake) answers(alone bool) *rpc.PushReply {
 	n := min(len(in.replies), mostAnswers)
 	m.Entries = append(m.Entries, in.replies[:n]...)
 	in.replies = in.replies[n:]
+	if len(in.replies) > 0 {
+		m.Stamp = in.said // sessions that have ended follow: a message is answered when the leader knows of them
+	}
 	n = min(len(in.confirms), messageEntries)
 	for _, s := range in.confirms[:n] {
 		s.waiting = false
@@ -520,6 +523,6 @@ func (in *intake) answers(alone bool) *rpc.PushReply {
 		}
 	}
 	in.confirms = in.confirms[n:]
-	in.said = in.stamp
+	in.said = m.Stamp
 	return m
 }

@@ -40,6 +40,7 @@ type Leader struct {
 	wake    chan struct{} // holds a token while somebody may join an ISR
 	began   time.Time
 	counts  counts
+	answer  atomic.Pointer[chan struct{}] // closed with the next answer of a follower; nil: nobody waits
 
 	mu     sync.Mutex // guards the rest
 	led    map[storage.PartitionID]*led

@@ -44,6 +44,7 @@ type lane struct {
 	took     time.Duration
 	tookAt   time.Time // when that was measured last
 	fullness uint16
+	asked    bool // an answer is waited for: the next message is sent though it be empty
 }
 
 type feedState uint8

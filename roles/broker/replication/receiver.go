@@ -16,15 +16,16 @@ func (l *lane) receive(s *rpc.PushStream) error {
 			return err
 		}
 		now := time.Now()
+		for i := range m.Entries {
+			l.takeReply(now, &m.Entries[i])
+		}
 		l.link.mu.Lock()
-		if m.Stamp != 0 {
+		if m.Stamp != 0 { // after what ends sessions: of those that are left it is the word
 			l.heard = l.link.leader.began.Add(time.Duration(m.Stamp - 1))
 		}
 		l.fullness = m.Fullness
 		l.link.mu.Unlock()
-		for i := range m.Entries {
-			l.takeReply(now, &m.Entries[i])
-		}
+		l.link.leader.answered()
 	}
 }
 

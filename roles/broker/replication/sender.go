@@ -69,7 +69,7 @@ func (l *lane) stream(ctx context.Context) error {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	for {
-		if m := l.compose(time.Now(), false); m != nil {
+		if m := l.compose(time.Now(), l.takeAsked()); m != nil {
 			if err := l.send(s, m); err != nil {
 				return errors.Join(err, <-ended)
 			}
