@@ -64,11 +64,12 @@ func (b *Broker) register(ctx context.Context) error {
 	return nil
 }
 
-// registerWith asks for a registration once, by what the bucket is known by. It reports
-// too whether the controller was told that the log's tail was cut.
+// registerWith asks for a registration, by what the bucket is known by, until a controller has
+// given it: asked again, an incarnation has the one that it was given. It reports too whether
+// the controller was told that the log's tail was cut.
 func (b *Broker) registerWith(ctx context.Context, nonce [16]byte) (epoch int64, told bool, err error) {
 	told = b.store.CutTail() && b.opt.Controller.Image().FeatureLevel() >= metadata.RecoveryFeatureLevel
-	epoch, err = b.opt.Controller.RegisterBroker(ctx, controller.Registration{
+	is := controller.Registration{
 		BucketNonce: nonce,
 		BrokerID:    b.opt.NodeID,
 		ClusterID:   b.opt.ClusterID,
@@ -81,6 +82,10 @@ func (b *Broker) registerWith(ctx context.Context, nonce [16]byte) (epoch int64,
 		UncleanEnd:      b.opt.UncleanEnd,
 		AcksBeforeSync:  b.opt.AckedBeforeSync,
 		CutTail:         told,
+	}
+	err = b.persist(ctx, func(ctx context.Context) (err error) {
+		epoch, err = b.opt.Controller.RegisterBroker(ctx, is)
+		return err
 	})
 	return epoch, told, err
 }
