@@ -24,13 +24,11 @@ const (
 
 // producerLoop forgets producers that were not heard of for long, and writes states.
 // It waits for its tickers, the logs' locks, and, for a look's time, for room in the
-// WAL.
-func (s *Store) producerLoop() {
+// WAL. clock was looked at when it began.
+func (s *Store) producerLoop(clock *producerClock) {
+	began := time.Now()
 	expire := time.NewTicker(max(s.o.ProducerExpiry/16, time.Second))
 	defer expire.Stop()
-	var clock producerClock
-	began := time.Now()
-	clock.look(s.o.Now(), 0)
 	look := time.NewTicker(restateLook)
 	defer look.Stop()
 	for {

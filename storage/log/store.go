@@ -80,7 +80,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.stop()
 		return nil, errors.Join(fmt.Errorf("open the store: %w", err), w.Close())
 	}
-	s.done.Go(s.producerLoop)
+	var clock producerClock
+	clock.look(s.o.Now(), 0)
+	s.done.Go(func() { s.producerLoop(&clock) })
 	return s, nil
 }
 
