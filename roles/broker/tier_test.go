@@ -85,6 +85,7 @@ func TestRecordsOutliveTheWAL(t *testing.T) {
 		return of
 	}
 	n, addr := startTiered(t, bucket.NewFaulty(bucket.NewMemory(),
+		ill(bucket.OpPut, bucket.Rule{Nth: 4}), // of a few, chance may leave all alone
 		ill(bucket.OpPut, bucket.Rule{From: 3, Chance: 0.1}),
 		ill(bucket.OpPut, bucket.Rule{From: 3, Chance: 0.1, Done: true}),
 		ill(bucket.OpRead, bucket.Rule{From: 10, Chance: 0.05}),
