@@ -78,23 +78,27 @@ const confirmPatience = 5 * time.Second
 
 // Confirm implements [group.Log]. Where there is nobody to ask, the controller has to have
 // been heard within the lease.
-func (o offsetsLog) Confirm(ctx context.Context, partition int32, done func(error)) {
+func (o offsetsLog) Confirm(ctx context.Context, partition int32, epoch storage.Epoch, done func(error)) {
 	p, err := o.b.partitionOf(o.topic, partition)
 	if err != nil {
 		done(coordinator.ErrNotLeader)
 		return
 	}
-	rs := o.b.replication
-	if rs == nil || !p.role.Load().replicated {
-		done(nil) // or it is not led here, which the coordinator knows
+	r, rs := p.role.Load(), o.b.replication
+	if r.log == nil || r.epoch != epoch {
+		done(coordinator.ErrNotLeader)
+		return
+	}
+	if rs == nil || !r.replicated {
+		done(nil)
 		return
 	}
 	o.b.requests.Go(func() { // waits for followers
 		ctx, cancel := context.WithTimeout(ctx, confirmPatience)
 		defer cancel()
 		defer context.AfterFunc(o.b.ctx, cancel)()
-		err := rs.leader.Confirm(ctx, p.id())
-		if errors.Is(err, replication.ErrNotLed) {
+		err := rs.leader.Confirm(ctx, p.id(), epoch)
+		if errors.Is(err, replication.ErrAlone) {
 			err = nil
 			if now, mono := o.b.clocks(); !rs.lease.controller(now, mono) {
 				err = errLeaseOut

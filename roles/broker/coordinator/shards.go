@@ -116,6 +116,14 @@ func (p *Shards[R, S]) Submit(ctx context.Context, partition int32, request R, d
 	l.Submit(ctx, request, done, refuse)
 }
 
+// Shard returns the shard of a partition that is led here; nil: it is not.
+func (p *Shards[R, S]) Shard(partition int32) *Shard[R] {
+	if l := p.led[partition].Load(); l != nil {
+		return l.Shard
+	}
+	return nil
+}
+
 // AwaitLoad returns when a partition's shard has read its log, at once when it is not
 // led here, and when it is led no more, or ctx ends.
 func (p *Shards[R, S]) AwaitLoad(ctx context.Context, partition int32) {

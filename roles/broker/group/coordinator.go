@@ -110,12 +110,17 @@ func (c *Coordinator) submit(ctx context.Context, group string, r Request, done 
 // it came. One that was cut off would answer from what it knew before, and a consumer begin
 // again where another had gone on.
 func (c *Coordinator) submitConfirmed(ctx context.Context, group string, r Request, done func(any), refuse func(code int16)) {
-	c.opt.Log.Confirm(ctx, Partition(group), func(err error) {
+	s := c.shards.Shard(Partition(group))
+	if s == nil {
+		refuse(kerr.NotCoordinator.Code)
+		return
+	}
+	c.opt.Log.Confirm(ctx, s.Partition, s.Epoch, func(err error) {
 		if err != nil {
 			refuse(kerr.NotCoordinator.Code)
 			return
 		}
-		c.submit(ctx, group, r, done, refuse)
+		s.Submit(ctx, r, done, refuse)
 	})
 }
 

@@ -25,4 +25,6 @@ func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, 
 }
 
 // Confirm has nobody who could know better, unless a test says so.
-func (l *memoryLog) Confirm(_ context.Context, _ int32, done func(error)) { done(l.opposed) }
+func (l *memoryLog) Confirm(_ context.Context, _ int32, _ storage.Epoch, done func(error)) {
+	done(l.opposed)
+}

@@ -28,11 +28,11 @@ type Log interface {
 	// AppendMarker appends the end of a producer's transaction, as Append appends
 	// batches, and in one order with them.
 	AppendMarker(partition int32, epoch storage.Epoch, m log.Marker, done func(next storage.Offset, err error))
-	// Confirm calls done with nil once it is certain that when Confirm was called nobody
-	// had led the partition, and committed to it, under a later epoch than it is led here
-	// under; else with why that is not known. It must not block; done is called once, from any
-	// goroutine, perhaps before Confirm returns.
-	Confirm(ctx context.Context, partition int32, done func(error))
+	// Confirm calls done with nil once it is certain that when Confirm was called nobody had
+	// led the partition, and committed to it, under a later epoch; else with why that is not
+	// known. It must not block; done is called once, from any goroutine, perhaps before
+	// Confirm returns.
+	Confirm(ctx context.Context, partition int32, epoch storage.Epoch, done func(error))
 }
 
 // Topics says which topics exist.

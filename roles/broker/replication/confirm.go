@@ -10,22 +10,25 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// ErrNotLed is of a partition that is not led here, or is led alone: nobody could confirm it.
-var ErrNotLed = errors.New("no replica follows this broker in sync")
+// What Confirm may return, besides what ctx ended for.
+var (
+	ErrNotLed = errors.New("the partition is not led here under the epoch")
+	ErrAlone  = errors.New("no other replica is in sync")
+)
 
 // Confirm returns nil once all replicas in sync, and those that may have been added to them,
-// have answered under the epoch that is led here what they were sent since the call. Then nobody
+// have answered under an epoch that is led here what they were sent since the call. Then nobody
 // had committed anything under a later epoch when it was called: that takes one of them, who ends
 // what he follows before. It needs no clock to be right, and costs a message to each broker that
-// has none on its way, whose answer may wait for [answerWait]. It blocks until then, until ctx ends, or
-// the partition is led no more: [ErrNotLed].
-func (l *Leader) Confirm(ctx context.Context, id storage.PartitionID) error {
+// has none on its way, whose answer may wait for [answerWait]. It blocks until then, until ctx ends,
+// the epoch is led no more, [ErrNotLed], or there is nobody to ask, [ErrAlone].
+func (l *Leader) Confirm(ctx context.Context, id storage.PartitionID, epoch storage.Epoch) error {
 	since := time.Now()
 	ticker := time.NewTicker(beat) // for changes of the sets, which nobody tells
 	defer ticker.Stop()
 	for {
 		answered := l.nextAnswer()
-		followed, err := l.confirmed(id, since)
+		followed, err := l.confirmed(id, epoch, since)
 		if followed || err != nil {
 			return err
 		}
@@ -39,11 +42,11 @@ func (l *Leader) Confirm(ctx context.Context, id storage.PartitionID) error {
 }
 
 // confirmed reports whether Confirm is over, and asks whom it waits for.
-func (l *Leader) confirmed(id storage.PartitionID, since time.Time) (bool, error) {
+func (l *Leader) confirmed(id storage.PartitionID, epoch storage.Epoch, since time.Time) (bool, error) {
 	l.mu.Lock()
 	p := l.led[id]
 	l.mu.Unlock()
-	if p == nil {
+	if p == nil || p.epoch != epoch {
 		return false, ErrNotLed
 	}
 	p.mu.Lock()
@@ -52,12 +55,12 @@ func (l *Leader) confirmed(id storage.PartitionID, since time.Time) (bool, error
 	self := l.o.Self().Broker
 	set = slices.DeleteFunc(set, func(id int32) bool { return id == self })
 	if len(set) == 0 {
-		return false, ErrNotLed
+		return false, ErrAlone
 	}
-	all := true
+	all, feeds := true, *p.feeds.Load()
 	for _, id := range set {
-		at := slices.IndexFunc(*p.feeds.Load(), func(f *feed) bool { return f.link.peer.Broker == id })
-		if at < 0 || !(*p.feeds.Load())[at].answeredSince(since) {
+		at := slices.IndexFunc(feeds, func(f *feed) bool { return f.link.peer.Broker == id })
+		if at < 0 || !feeds[at].answeredSince(since) {
 			all = false
 		}
 	}
