@@ -41,6 +41,27 @@ FAIL
 	}
 }
 
+// judged is a test that has failed, or not, and keeps what it says.
+type judged struct {
+	testing.TB
+	failed bool
+	said   []any
+}
+
+func (j *judged) Helper()         {}
+func (j *judged) Failed() bool    { return j.failed }
+func (j *judged) Log(args ...any) { j.said = append(j.said, args...) }
+
+// What a test has done that fails is not counted, though it goes on after it has failed.
+func TestWhatFailsCountsNothing(t *testing.T) {
+	well, badly := &judged{TB: t}, &judged{TB: t, failed: true}
+	Log(well, Counts{"kills": 1})
+	Log(badly, Counts{"kills": 1})
+	if len(well.said) != 1 || len(badly.said) != 0 {
+		t.Errorf("who passed says %q, who failed %q", well.said, badly.said)
+	}
+}
+
 // A run that is added leaves the others as they are.
 func TestRunsAreKept(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "results.json")
