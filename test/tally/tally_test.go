@@ -90,13 +90,13 @@ func TestThePageClaimsWhatWasRun(t *testing.T) {
 		t.Errorf("of no run it says:\n%s", page)
 	}
 	page := Page([]Run{
-		{Suite: "chaos", Date: "2026-01-01", Commit: "abc", Seconds: 60, Counts: Counts{"power_cuts": 450, "failovers": 10, "failovers_in_time": 9}},
-		{Suite: "chaos", Date: "2026-01-03", Commit: "def", Seconds: 90, Counts: Counts{"power_cuts": 1050}, Failed: []Failure{{"TestX", "The test was wrong."}}},
+		{Suite: "chaos", Date: "2026-01-01", Commit: "abc", Seconds: 60, Counts: Counts{"power_cuts": 450, "power_cuts_of_all": 90, "failovers": 10, "failovers_in_time": 9}},
+		{Suite: "chaos", Date: "2026-01-03", Commit: "def", Seconds: 90, Counts: Counts{"power_cuts": 1050, "power_cuts_of_all": 310}, Failed: []Failure{{"TestX", "The test was wrong."}}},
 		{Suite: "seeds", Date: "2026-01-02", Commit: "abd", Seconds: 90, Counts: Counts{"power_cuts_of_all": 20_000}, Failed: []Failure{{"TestY", ""}}},
 	})
 	for _, want := range []string{
 		"3 runs of suites, from 2026-01-01 to 2026-01-03",
-		"0 lost in 1,500 power cuts of a real file system: of a node alone, of one of three, of two, of all | " + reachedWord + " |",
+		"0 lost in 400 power cuts of all three nodes on a real file system; in all, 1,500 machines lost their power | " + notYetWord + " |",
 		"9 of 10; [what a machine that does nothing else takes](performance.md) | " + notYetWord + " |",
 		"| 10 hours of processor time of fuzzing without a panic | " + nothing + " | " + notYetWord + " |",
 		"0 lost in 20,000 power cuts of all nodes, simulated; tests that failed, and nobody has said why: 1 | " + notYetWord + " |",
