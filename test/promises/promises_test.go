@@ -69,7 +69,7 @@ func TestTestsThatPagesNameAreThere(t *testing.T) {
 		}
 	}
 	named := 0
-	for _, pattern := range []string{"README.md", "docs/*.md", "docs/design/*.md"} {
+	for _, pattern := range []string{"README.md", "docs/*.md", "docs/design/*.md", "sdk/*/README.md"} {
 		pages, err := fs.Glob(checkout, pattern)
 		if err != nil || len(pages) == 0 {
 			t.Fatalf("no pages %s: %v", pattern, err)
