@@ -7,15 +7,19 @@ import (
 	"rustmq.dev/rustmq/configs"
 )
 
+// TestAuthorizes: by itself where clients prove who they are, in either way.
 func TestAuthorizes(t *testing.T) {
 	c := configs.Default()
-	proves, knows := any(c).(interface{ Authenticates() bool })
-	if auto := knows && proves.Authenticates(); c.Authorizes() != auto {
-		t.Errorf("auto: %t", c.Authorizes())
-	}
-	for mode, want := range map[string]bool{"on": true, "off": false} {
-		if c.Security.Authorization.Mode = mode; c.Authorizes() != want {
-			t.Errorf("%s: %t", mode, c.Authorizes())
+	for _, is := range []struct {
+		mode, clientAuth, mechanisms string
+		want                         bool
+	}{
+		{"auto", "none", "", false}, {"auto", "request", "", false}, {"auto", "require", "", true}, {"auto", "none", "SCRAM-SHA-512", true},
+		{"on", "none", "", true}, {"off", "require", "SCRAM-SHA-512", false},
+	} {
+		c.Security.Authorization.Mode, c.Security.TLS.ClientAuth, c.Security.SASL.Mechanisms = is.mode, is.clientAuth, is.mechanisms
+		if got := c.Authorizes(); got != is.want {
+			t.Errorf("%+v: %t", is, got)
 		}
 	}
 	c.Security.Authorization.SuperUsers = " root; User:CN=operator,O=example;"

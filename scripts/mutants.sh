@@ -49,6 +49,7 @@ failed=0
 [ -z "$lives" ] || failed=$(wc -l <<<"$lives")
 [ -z "$lives" ] || echo "$lives"
 sed 's/^/owed: no killer yet for /' < <(grep -v '^#' test/mutants/owed.txt || :)
-echo "tally: {\"guards\":$(($(wc -l <<<"$killers") - failed))}"
+# Of some guards two tests are each to fail.
+echo "tally: {\"guards\":$(($(awk '{ print $1 }' <<<"$killers" | sort -u | wc -l) - failed))}"
 echo "mutants: $(($(wc -l <<<"$killers") - failed)) passed, $failed failed"
 [ "$failed" = 0 ]

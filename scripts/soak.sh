@@ -10,9 +10,10 @@ said=$(mktemp -d build/soak/XXXXXX)
 failed=()
 for name; do
 	began=$SECONDS
+	commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown) # of what is run: others may follow meanwhile
 	verdict=
 	scripts/suite.sh "$name" 2>&1 | tee "$said/$name" || verdict=-failed
 	[ -z "$verdict" ] || failed+=("$name")
-	go run ./test/tally/collect -suite "$name" -commit "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" -seconds $((SECONDS - began)) $verdict <"$said/$name"
+	go run ./test/tally/collect -suite "$name" -commit "$commit" -seconds $((SECONDS - began)) $verdict <"$said/$name"
 done
 [ ${#failed[@]} = 0 ] || { echo "failed: ${failed[*]}; what they said is in $said"; exit 1; }

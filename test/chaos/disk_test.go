@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/storage/disk"
-	"rustmq.dev/rustmq/test/tally"
 )
 
 const block = 4096
@@ -104,7 +103,6 @@ func TestSyncedBytesSurvivePowerCut(t *testing.T) {
 			if lost == 0 {
 				t.Fatal("no cut lost what was not synced: these are no power cuts")
 			}
-			tally.Log(t, tally.Counts{"power_cuts": 5})
 		})
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // Proof is what shows a claim, as a line of a claims file says it.
 type Proof struct {
-	Kind string // test, cases, suite, figure, guard, block, source, page, plain
+	Kind string // test, cases, suite, figure, guard, block, default, source, page, plain: see doc.go
 	Rest string // the words behind it
 	Line string // file:line, for who is told that it is wrong
 }
@@ -91,8 +91,8 @@ var namesTest = regexp.MustCompile("`(Test|Fuzz)[A-Z]\\w+`")
 
 // Problems are what does not hold of a page: sentences that it does not have, proofs that are not
 // there, and sentences without a row.
-func (p Page) Problems(checkout fs.FS, proofs *Proofs) []string {
-	raw, err := fs.ReadFile(checkout, p.Path)
+func (p Page) Problems(proofs *Proofs) []string {
+	raw, err := fs.ReadFile(proofs.checkout, p.Path)
 	if err != nil {
 		return []string{fmt.Sprintf("%s: %v", p.Line, err)}
 	}

@@ -10,8 +10,9 @@ import (
 	"testing/fstest"
 )
 
-// Every sentence that promises something has what shows it, and that is there.
-func TestEveryPromiseIsShown(t *testing.T) {
+// own are the pages of this checkout, and what it has to show claims with.
+func own(t *testing.T) ([]Page, *Proofs) {
+	t.Helper()
 	checkout := os.DirFS("../..")
 	pages, err := Pages(checkout)
 	if err != nil {
@@ -21,9 +22,15 @@ func TestEveryPromiseIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pages, proofs
+}
+
+// Every sentence that promises something has what shows it, and that is there.
+func TestEveryPromiseIsShown(t *testing.T) {
+	pages, proofs := own(t)
 	claims, whole := 0, 0
 	for _, page := range pages {
-		for _, problem := range page.Problems(checkout, proofs) {
+		for _, problem := range page.Problems(proofs) {
 			t.Error(problem)
 		}
 		claims += len(page.Claims)
@@ -41,15 +48,7 @@ func TestEveryPromiseIsShown(t *testing.T) {
 
 // The page is that of the claims.
 func TestThePageIsFresh(t *testing.T) {
-	checkout := os.DirFS("../..")
-	pages, err := Pages(checkout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proofs, err := NewProofs(checkout, pages)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pages, proofs := own(t)
 	want, err := Document(pages, proofs)
 	if err != nil {
 		t.Fatal(err)
@@ -61,11 +60,8 @@ func TestThePageIsFresh(t *testing.T) {
 
 // A test that a page names is one: the threat model, the rules and architecture.md lean on theirs.
 func TestTestsThatPagesNameAreThere(t *testing.T) {
-	checkout := os.DirFS("../..")
-	proofs, err := NewProofs(checkout, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, proofs := own(t)
+	checkout := proofs.checkout
 	there := map[string]bool{}
 	for _, names := range proofs.tests {
 		for _, name := range names {
@@ -73,7 +69,7 @@ func TestTestsThatPagesNameAreThere(t *testing.T) {
 		}
 	}
 	named := 0
-	for _, pattern := range []string{"README.md", "docs/*.md", "docs/design/*.md"} {
+	for _, pattern := range []string{"README.md", "docs/*.md", "docs/design/*.md", "sdk/*/README.md"} {
 		pages, err := fs.Glob(checkout, pattern)
 		if err != nil || len(pages) == 0 {
 			t.Fatalf("no pages %s: %v", pattern, err)
@@ -121,7 +117,7 @@ func problems(t *testing.T, files fstest.MapFS) []string {
 	}
 	var all []string
 	for _, page := range pages {
-		all = append(all, page.Problems(files, proofs)...)
+		all = append(all, page.Problems(proofs)...)
 	}
 	return all
 }

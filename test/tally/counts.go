@@ -19,15 +19,17 @@ func (c Counts) Add(others Counts) {
 // mark stands before the counts of a test in what it prints.
 const mark = "tally: "
 
-// Log says what a test has counted: at its end, once it has judged everything. A name that
-// the page does not know fails the test.
+// Log says what a test has counted: at its end, once it has judged everything; nothing, if it
+// has failed. A name that the page does not know fails the test.
 func Log(t testing.TB, counts Counts) {
 	t.Helper()
 	line, err := encode(counts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(line)
+	if !t.Failed() {
+		t.Log(line)
+	}
 }
 
 func encode(counts Counts) (string, error) {

@@ -49,9 +49,9 @@ done to rustmq and what came of it, and nothing that was not run. `)
 		return b.String()
 	}
 	fmt.Fprintf(&b, "These are %d runs of suites, from %s to %s.\n\n", len(runs), first, last)
-	b.WriteString(`What is counted is of tests that passed: each of them ends by asking for every record that was acked, at its
-offset, with its value, once. What a test that failed had done is not counted; the test is [named below](#what-failed). Times are those of a machine
-that did other things as well.
+	b.WriteString(`What is counted is of tests that passed; where it says that nothing was lost, they end by asking for every record
+that was acked, at its offset, with its value, once. What a test that failed had done is not counted; the test is
+[named below](#what-failed). Times are those of a machine that did other things as well.
 
 ## What is to be reached
 

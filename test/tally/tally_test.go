@@ -41,6 +41,27 @@ FAIL
 	}
 }
 
+// judged is a test that has failed, or not, and keeps what it says.
+type judged struct {
+	testing.TB
+	failed bool
+	said   []any
+}
+
+func (j *judged) Helper()         {}
+func (j *judged) Failed() bool    { return j.failed }
+func (j *judged) Log(args ...any) { j.said = append(j.said, args...) }
+
+// What a test has done that fails is not counted, though it goes on after it has failed.
+func TestWhatFailsCountsNothing(t *testing.T) {
+	well, badly := &judged{TB: t}, &judged{TB: t, failed: true}
+	Log(well, Counts{"kills": 1})
+	Log(badly, Counts{"kills": 1})
+	if len(well.said) != 1 || len(badly.said) != 0 {
+		t.Errorf("who passed says %q, who failed %q", well.said, badly.said)
+	}
+}
+
 // A run that is added leaves the others as they are.
 func TestRunsAreKept(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "results.json")
@@ -69,13 +90,13 @@ func TestThePageClaimsWhatWasRun(t *testing.T) {
 		t.Errorf("of no run it says:\n%s", page)
 	}
 	page := Page([]Run{
-		{Suite: "chaos", Date: "2026-01-01", Commit: "abc", Seconds: 60, Counts: Counts{"power_cuts": 450, "failovers": 10, "failovers_in_time": 9}},
-		{Suite: "chaos", Date: "2026-01-03", Commit: "def", Seconds: 90, Counts: Counts{"power_cuts": 1050}, Failed: []Failure{{"TestX", "The test was wrong."}}},
+		{Suite: "chaos", Date: "2026-01-01", Commit: "abc", Seconds: 60, Counts: Counts{"power_cuts": 450, "power_cuts_of_all": 90, "failovers": 10, "failovers_in_time": 9}},
+		{Suite: "chaos", Date: "2026-01-03", Commit: "def", Seconds: 90, Counts: Counts{"power_cuts": 1050, "power_cuts_of_all": 310}, Failed: []Failure{{"TestX", "The test was wrong."}}},
 		{Suite: "seeds", Date: "2026-01-02", Commit: "abd", Seconds: 90, Counts: Counts{"power_cuts_of_all": 20_000}, Failed: []Failure{{"TestY", ""}}},
 	})
 	for _, want := range []string{
 		"3 runs of suites, from 2026-01-01 to 2026-01-03",
-		"0 lost in 1,500 power cuts of a real file system: of a node alone, of one of three, of two, of all | " + reachedWord + " |",
+		"0 lost in 400 power cuts of all three nodes on a real file system; in all, 1,500 machines lost their power | " + notYetWord + " |",
 		"9 of 10; [what a machine that does nothing else takes](performance.md) | " + notYetWord + " |",
 		"| 10 hours of processor time of fuzzing without a panic | " + nothing + " | " + notYetWord + " |",
 		"0 lost in 20,000 power cuts of all nodes, simulated; tests that failed, and nobody has said why: 1 | " + notYetWord + " |",

@@ -26,7 +26,7 @@ func run() error {
 	}
 	if len(os.Args) > 1 && os.Args[1] == "missing" {
 		for _, page := range pages {
-			for _, problem := range page.Problems(checkout, proofs) {
+			for _, problem := range page.Problems(proofs) {
 				fmt.Println(problem)
 			}
 		}
