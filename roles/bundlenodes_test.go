@@ -5,7 +5,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
+
+// hangs is an answer that does not come.
+const hangs = "hangs"
 
 // toldServer is a server that answers what it is told to.
 type toldServer struct {
@@ -15,8 +19,12 @@ type toldServer struct {
 
 func (s toldServer) URL() string { return s.url }
 
-func (s toldServer) Get(_ context.Context, path string, most int64) ([]byte, bool, error) {
+func (s toldServer) Get(ctx context.Context, path string, most int64) ([]byte, bool, error) {
 	text, is := s.answers[path]
+	if text == hangs {
+		<-ctx.Done()
+		return nil, false, ctx.Err()
+	}
 	if !is {
 		return nil, false, errors.New("forbidden")
 	}
@@ -55,4 +63,46 @@ func TestOtherNodesAreFound(t *testing.T) {
 	if others, absent = othersOf(t.Context(), toldServer{"http://10.0.0.1:9642", nil}); len(others) != 0 || len(absent) != 1 || !strings.Contains(absent[0].Why, "forbidden") {
 		t.Errorf("where nothing is said: %+v, %+v", others, absent)
 	}
+}
+
+// TestOtherMachinesAreNotTakenForThisOne: where each node has its HTTP on the same loopback address of its own
+// machine, nobody but the one that answers is asked at it, and the others are named.
+func TestOtherMachinesAreNotTakenForThisOne(t *testing.T) {
+	answers := map[string]string{
+		"/api/v1/config": `{"node":1}`,
+		"/api/v1/nodes": `{"nodes":[{"broker":1,"figures":{"http":"http://127.0.0.1:9642"}},{"broker":2,"figures":{"http":"http://127.0.0.1:9642"}},
+			{"broker":3,"figures":{"http":"http://127.0.0.1:9643"}},{"broker":4,"figures":{"http":"http://127.0.0.1:9643"}}]}`,
+		"/api/v1/cluster": `{"nodes":[{"id":1},{"id":2},{"id":3},{"id":4}]}`,
+	}
+	for url, away := range map[string][]string{
+		"http://127.0.0.1:9642": {"node-2", "node-3", "node-4"}, "http://localhost:9642": {"node-2", "node-3", "node-4"},
+	} {
+		others, absent := othersOf(t.Context(), toldServer{url, answers})
+		if len(others) != 0 || len(absent) != len(away) {
+			t.Fatalf("%s: %+v are asked, and %+v not", url, others, absent)
+		}
+		for i, name := range away {
+			if absent[i].Name != name || !strings.Contains(absent[i].Why, "of its own machine") {
+				t.Errorf("%s: %+v, want %s", url, absent[i], name)
+			}
+		}
+	}
+	// A process that is no broker is asked at an address that a broker elsewhere has too.
+	answers["/api/v1/config"] = `{"node":7}`
+	answers["/api/v1/nodes"] = `{"nodes":[{"broker":1,"figures":{"http":"http://127.0.0.1:9642"}}]}`
+	for _, url := range []string{"http://127.0.0.1:9642", "http://localhost:9642"} {
+		if others, absent := othersOf(t.Context(), toldServer{url, answers}); len(others) != 0 || len(absent) == 0 || absent[0].Name != "node-1" {
+			t.Errorf("%s: %+v are asked, and %+v not", url, others, absent)
+		}
+	}
+}
+
+// TestAServerThatHangsKnowsOfNobody: it is gathered from what there is without the others then.
+func TestAServerThatHangsKnowsOfNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := map[string]string{"/api/v1/config": hangs, "/api/v1/nodes": hangs, "/api/v1/cluster": hangs}
+		if others, absent := othersOf(t.Context(), toldServer{"http://10.0.0.1:9642", silent}); len(others) != 0 || len(absent) != 1 || !strings.Contains(absent[0].Why, "not known") {
+			t.Errorf("%+v, %+v", others, absent)
+		}
+	})
 }

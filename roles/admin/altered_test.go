@@ -3,7 +3,9 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,4 +30,27 @@ func TestWhoAltersIsToldOfConfigurationsAlone(t *testing.T) {
 	}
 	a.allow("alice", acl.Describe, acl.Topic, "orders")
 	a.want("with describe", http.StatusOK, a.do(http.MethodPatch, "/api/v1/topics/orders", `{"set":{"retention.ms":"2000"}}`, as...), `"partitions":12`)
+}
+
+// Who may alter configurations may see what that would do.
+func TestWhoAltersMaySeeWhatThatWouldDo(t *testing.T) {
+	a := newAsking(t, func(o *Options) { o.TLS, o.Reachable = nil, false })
+	s := httptest.NewServer(a.s.http.Handler)
+	t.Cleanup(s.Close)
+	a.allow("alice", acl.AlterConfigs, acl.Topic, "orders")
+	alter := func(args ...string) string {
+		t.Helper()
+		out, err := run(t.Context(), s.URL, append([]string{"topics", "alter", "orders", "--token-file", fileOf(t, "token", a.token(strings.Join(args, ""), "alice", false, time.Time{}))}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(strings.Fields(out), " ")
+	}
+	if out := alter("--set", "retention.ms=77", "--dry-run"); !strings.Contains(out, "retention.ms (default) 77 topic orders could be altered; nothing was changed") {
+		t.Error(out)
+	}
+	alter("--set", "retention.ms=78")
+	if out := alter("--delete", "retention.ms", "--dry-run"); !strings.Contains(out, "retention.ms 78 (default)") {
+		t.Error(out)
+	}
 }

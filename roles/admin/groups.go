@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -134,7 +135,7 @@ func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, e
 // lag has no points of a group that was not seen in the last hour.
 func (a groupsAPI) lag(_ context.Context, in *groupName) (*lagOutput, error) {
 	a.lags.want()
-	return &lagOutput{LagHistory{in.Group, lagEvery.Seconds(), a.lags.points(in.Group)}}, nil
+	return &lagOutput{LagHistory{in.Group, lagEvery.Seconds(), a.lags.points(in.Group, time.Now())}}, nil
 }
 
 func (a groupsAPI) delete(ctx context.Context, in *groupName) (*struct{}, error) {

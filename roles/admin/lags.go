@@ -161,8 +161,8 @@ func (h *lagHistory) note(now time.Time, groups []broker.GroupSummary) {
 	}
 }
 
-// points are those of a group, the oldest first.
-func (h *lagHistory) points(id string) []LagPoint {
+// points are those of a group in the hour before now, the oldest first.
+func (h *lagHistory) points(id string, now time.Time) []LagPoint {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := []LagPoint{}
@@ -172,7 +172,7 @@ func (h *lagHistory) points(id string) []LagPoint {
 	}
 	for n := max(0, h.next-lagPoints); n < h.next; n++ {
 		at := n % lagPoints
-		if points.records[at] == lagUnknown {
+		if points.records[at] == lagUnknown || now.Sub(h.times[at]) > lagPoints*lagEvery {
 			continue
 		}
 		point := LagPoint{Time: h.times[at].UTC(), Records: points.records[at]}

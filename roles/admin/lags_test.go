@@ -23,16 +23,16 @@ func TestLagIsRemembered(t *testing.T) {
 	look(broker.GroupSummary{Group: "a", Lag: 5, Behind: new(1.5)})
 	look()
 	look(broker.GroupSummary{Group: "a", Lag: 7}, broker.GroupSummary{Group: "b"})
-	if got := h.points("a"); len(got) != 2 || got[0].Records != 5 || got[0].Seconds == nil || *got[0].Seconds != 1.5 || got[1].Records != 7 || got[1].Seconds != nil || got[1].Time.Sub(got[0].Time) != 2*lagEvery {
+	if got := h.points("a", now); len(got) != 2 || got[0].Records != 5 || got[0].Seconds == nil || *got[0].Seconds != 1.5 || got[1].Records != 7 || got[1].Seconds != nil || got[1].Time.Sub(got[0].Time) != 2*lagEvery {
 		t.Errorf("%+v", got)
 	}
-	if got := h.points("nobody"); len(got) != 0 {
+	if got := h.points("nobody", now); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
 	for i := range 2 * lagPoints {
 		look(broker.GroupSummary{Group: "b", Lag: int64(i)})
 	}
-	if got := h.points("b"); len(got) != lagPoints || got[0].Records != lagPoints || got[lagPoints-1].Records != 2*lagPoints-1 {
+	if got := h.points("b", now); len(got) != lagPoints || got[0].Records != lagPoints || got[lagPoints-1].Records != 2*lagPoints-1 {
 		t.Errorf("%d points, from %+v", len(got), got[0])
 	}
 	if len(h.of) != 1 {
@@ -42,8 +42,17 @@ func TestLagIsRemembered(t *testing.T) {
 	for i := range 2 * maxLagGroups {
 		many = append(many, broker.GroupSummary{Group: fmt.Sprint(i), Lag: 1})
 	}
-	if look(many...); len(h.of) != maxLagGroups || len(h.points("b")) == 0 {
+	if look(many...); len(h.of) != maxLagGroups || len(h.points("b", now)) == 0 {
 		t.Errorf("%d groups are remembered", len(h.of))
+	}
+	// While nobody asks nobody looks: what was before is not of the last hour then.
+	if got := h.points("b", now.Add(lagPoints*lagEvery)); len(got) != 0 {
+		t.Errorf("after an hour there are %d points", len(got))
+	}
+	now = now.Add(10 * time.Hour)
+	look(broker.GroupSummary{Group: "b", Lag: 3})
+	if got := h.points("b", now); len(got) != 1 || got[0].Records != 3 {
+		t.Errorf("after ten hours there are %d points", len(got))
 	}
 }
 

@@ -162,8 +162,8 @@ func (e *env) alterTopic() *cobra.Command {
 			}
 			var was, out Topic
 			client := e.client(cmd)
-			if dry {
-				if err := client.call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &was); err != nil {
+			if dry { // what is set is told by a change of nothing to who may change it
+				if err := client.call(cmd.Context(), http.MethodPatch, topicPath(args[0]), ConfigPatch{DryRun: true}, &was); err != nil {
 					return err
 				}
 			}

@@ -368,7 +368,7 @@ func (p *produce) report(a *acked, topic string) error {
 	case errors.Is(a.err, kerr.InvalidRecord) && said != "":
 		// It is for who made the record.
 	case errors.Is(a.err, kerr.InvalidRecord):
-		hint = "; a compacted topic wants a key (--key, --key-field, %k in --format), or a module refuses what comes (rustmq admin etl list; `rustmq admin etl test NAME --input FILE` says why)"
+		hint = "; a compacted topic wants a key (--key, --key-field, %k in --format), or a module refuses what comes (rustmq admin etl list; `rustmq admin etl test NAME --sample FILE` says why)"
 	case errors.Is(a.err, kerr.InvalidTopicException):
 		hint = "; a topic's name has up to 249 letters, digits, '.', '_' and '-', and internal topics take no records"
 	case errors.Is(a.err, kerr.UnknownTopicOrPartition):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,9 +44,37 @@ var calls = regexp.MustCompile("(?m)(?:^|[\\s`(]|bin/)rustmq ((?:[a-z][a-z-]*|--
 
 // TestDocsNameCommandsThatExist looks up each command line of the docs, and each flag in it.
 func TestDocsNameCommandsThatExist(t *testing.T) {
+	if looked := lookUp(t, pages(t)); looked < 150 {
+		t.Errorf("only %d command lines were found", looked)
+	}
+}
+
+// TestHintsNameCommandsThatExist does so of what programs, the console, alerts and the chart say.
+func TestHintsNameCommandsThatExist(t *testing.T) {
+	all := map[string]string{}
+	for _, root := range []string{"roles", "configs", "consensus", "etl", "storage", "security", "transport", "embed", "console/src", "deploy"} {
+		err := filepath.WalkDir(filepath.Join("../..", root), func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.Type().IsRegular() || strings.HasSuffix(name, "_test.go") || !slices.Contains([]string{".go", ".tsx", ".ts", ".yml", ".yaml", ".txt"}, filepath.Ext(name)) {
+				return err
+			}
+			raw, err := os.ReadFile(name)
+			all[name] = strings.ReplaceAll(string(raw), ")", "\n") // in brackets, or an argument: what is behind is other words
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if looked := lookUp(t, all); looked < 150 {
+		t.Errorf("only %d command lines were found", looked)
+	}
+}
+
+// lookUp finds the command lines in texts, by their names, and says how many there are.
+func lookUp(t *testing.T, texts map[string]string) (looked int) {
+	t.Helper()
 	root := roles.Command()
-	looked := 0
-	for name, text := range pages(t) {
+	for name, text := range texts {
 		for _, found := range calls.FindAllStringSubmatch(text, -1) {
 			line, _, _ := strings.Cut(strings.ReplaceAll(found[1], "\\\n", " "), " #")
 			words := strings.Fields(line)
@@ -64,9 +93,7 @@ func TestDocsNameCommandsThatExist(t *testing.T) {
 			}
 		}
 	}
-	if looked < 150 {
-		t.Errorf("only %d command lines were found", looked)
-	}
+	return looked
 }
 
 // unknownFlag is the flag in a word, if the command has no such flag.

@@ -128,9 +128,15 @@ export default function ({ check, cluster }) {
 
   check('audit: the log is verified', '/audit', {}, async (visit) => {
     const { page } = visit;
+    // No log here grows so far: the server's answer has another offset in it.
+    await page.route(/\/audit\/verify/, async (route) => {
+      const answer = await route.fetch();
+      await route.fulfill({ response: answer, body: (await answer.text()).replace(/"end": ?\d+/, '"end":9007199254740993') });
+    });
     await page.getByRole('button', { name: 'Verify the log' }).click();
     await dialog(page).getByRole('button', { name: 'Verify', exact: true }).click();
     await dialog(page).getByText('whole', { exact: true }).waitFor();
+    await dialog(page).getByText(/to 9,007,199,254,740,993\./).waitFor();
     await accessible(visit, 'the report');
     const heads = await dialog(page).getByRole('textbox', { name: 'command' }).textContent();
     assert.match(heads.split('\n')[0], /^[0-9a-f]{64}$/);

@@ -2,13 +2,14 @@
 // hashes that show it later.
 import { useState } from "preact/hooks";
 import { get } from "../../api";
+import { grouped } from "../../exact";
 import { count } from "../../format";
 import { useAction } from "../../hooks";
 import type { AuditReport, Fault } from "../../types";
 import { Badge, Button, Command, Dialog, Field, Form, ProblemView, Table, type Column } from "../../ui";
 
 const columns: Column<Fault>[] = [
-  { key: "offset", title: "Offset", right: true, show: (f) => (f.offset < 0 ? "–" : count(f.offset)), sort: (f) => f.offset },
+  { key: "offset", title: "Offset", right: true, show: (f) => (f.offset < 0 ? "–" : grouped(f, "offset")), sort: (f) => f.offset },
   { key: "kind", title: "Fault", show: (f) => f.kind, sort: (f) => f.kind },
   { key: "node", title: "Node", show: (f) => f.node ?? "–" },
   { key: "what", title: "What", show: (f) => f.what },
@@ -46,7 +47,7 @@ function Report({ report: r }: { report: AuditReport }) {
       <div class="decision">
         <Badge kind={r.whole ? "ok" : "bad"}>{r.whole ? "whole" : `broken in ${count(r.broken)} places`}</Badge>
         <p>
-          {count(r.events)} events of {count(r.records)} records in {count(r.lives)} chains, offsets {count(r.start)} to {count(r.end)}.
+          {count(r.events)} events of {count(r.records)} records in {count(r.lives)} chains, offsets {grouped(r, "start")} to {grouped(r, "end")}.
         </p>
       </div>
       {r.cut && <p>Older records were deleted by retention.</p>}

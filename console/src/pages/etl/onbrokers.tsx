@@ -1,6 +1,7 @@
 // How a module is on each broker: ready or not, what it did, what it failed on, how far an async
 // one has come.
 import { at } from "../../api";
+import { grouped } from "../../exact";
 import { count, duration } from "../../format";
 import { useGet } from "../../hooks";
 import { Link } from "../../router";
@@ -55,9 +56,9 @@ const partitionKinds: Record<string, Kind> = { running: "ok", starting: "info", 
 const partitionColumns: Column<ETLPartition>[] = [
   { key: "topic", title: "Partition", show: (p) => (p.topic ? <Link href={at`/topics/${p.topic}`}>{`${p.topic}-${p.partition}`}</Link> : "–"), sort: (p) => `${p.topic ?? ""}-${p.partition}` },
   { key: "state", title: "State", show: (p) => <Badge kind={partitionKinds[p.state] ?? "muted"}>{p.state}</Badge>, sort: (p) => p.state },
-  { key: "committed", title: "Read up to", show: (p) => (p.committed < 0 ? "–" : count(p.committed)), sort: (p) => p.committed, right: true },
-  { key: "end", title: "End", show: (p) => (p.end < 0 ? "–" : count(p.end)), sort: (p) => p.end, right: true },
-  { key: "lag", title: "Lag", show: (p) => count(p.lag), sort: (p) => p.lag, right: true },
+  { key: "committed", title: "Read up to", show: (p) => (p.committed < 0 ? "–" : grouped(p, "committed")), sort: (p) => p.committed, right: true },
+  { key: "end", title: "End", show: (p) => (p.end < 0 ? "–" : grouped(p, "end")), sort: (p) => p.end, right: true },
+  { key: "lag", title: "Lag", show: (p) => grouped(p, "lag"), sort: (p) => p.lag, right: true },
   { key: "error", title: "What is tried again", show: (p) => p.error ?? "" },
 ];
 
