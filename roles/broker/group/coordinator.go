@@ -106,17 +106,17 @@ func (c *Coordinator) submit(ctx context.Context, group string, r Request, done 
 	c.shards.Submit(ctx, Partition(group), r, done, refuse)
 }
 
-// submitConfirmed is submit for a question: it is answered by a coordinator that was the only one when
-// it came. One that was cut off would answer from what it knew before, and a consumer begin
-// again where another had gone on.
-func (c *Coordinator) submitConfirmed(ctx context.Context, group string, r Request, done func(any), refuse func(code int16)) {
-	c.opt.Log.Confirm(ctx, Partition(group), func(err error) {
+// onceConfirmed is submit for a question, for [Log.Confirm] to call: it is answered by a coordinator
+// that was the only one when it came. One that was cut off would answer from what it knew before, and
+// a consumer begin again where another had gone on.
+func (c *Coordinator) onceConfirmed(ctx context.Context, group string, r Request, done func(any), refuse func(code int16)) func(error) {
+	return func(err error) {
 		if err != nil {
 			refuse(kerr.NotCoordinator.Code)
 			return
 		}
 		c.submit(ctx, group, r, done, refuse)
-	})
+	}
 }
 
 // full reports whether nothing new may be taken.

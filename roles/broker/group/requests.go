@@ -211,7 +211,8 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 			part.Topics = append(part.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
 		}
 		done := func(g *kmsg.OffsetFetchResponseGroup) { answer(fetchResponseV7(req, g)) }
-		c.submitConfirmed(ctx, req.Group, Request{Body: part}, coordinator.Deliver(done), func(code int16) { done(fetchRefused(part, code)) })
+		refuse := func(code int16) { done(fetchRefused(part, code)) }
+		c.opt.Log.Confirm(ctx, Partition(req.Group), c.onceConfirmed(ctx, req.Group, Request{Body: part}, coordinator.Deliver(done), refuse))
 		return
 	}
 	parts := make([]*FetchOffsets, len(req.Groups))
@@ -220,10 +221,12 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 		parts[i], groups[i] = c.fetchOfKnown(req.Version, g), g.Group
 		parts[i].Stable = req.RequireStable
 	}
+	waiting := map[int32][]func(error){} // by partition: what waits takes little of what a request can name
 	coordinator.Collect(len(groups),
 		func(i int, put func(*kmsg.OffsetFetchResponseGroup)) {
 			refuse := func(code int16) { put(fetchRefused(parts[i], code)) }
-			c.submitConfirmed(ctx, groups[i], Request{Body: parts[i]}, coordinator.Deliver(put), refuse)
+			at := Partition(groups[i])
+			waiting[at] = append(waiting[at], c.onceConfirmed(ctx, groups[i], Request{Body: parts[i]}, coordinator.Deliver(put), refuse))
 		},
 		func(all []*kmsg.OffsetFetchResponseGroup) {
 			resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
@@ -235,6 +238,13 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 			}
 			answer(resp)
 		})
+	for partition, all := range waiting {
+		c.opt.Log.Confirm(ctx, partition, func(err error) {
+			for _, confirmed := range all {
+				confirmed(err)
+			}
+		})
+	}
 }
 
 // fetchOfKnown is the question for one group, topics by name.
