@@ -94,7 +94,7 @@ func (o offsetsLog) Confirm(ctx context.Context, partition int32, done func(erro
 		defer cancel()
 		defer context.AfterFunc(o.b.ctx, cancel)()
 		err := rs.leader.Confirm(ctx, p.id())
-		if errors.Is(err, replication.ErrNotLed) {
+		if errors.Is(err, replication.ErrAlone) {
 			err = nil
 			if now, mono := o.b.clocks(); !rs.lease.controller(now, mono) {
 				err = errLeaseOut

@@ -10,15 +10,19 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// ErrNotLed is of a partition that is not led here, or is led alone: nobody could confirm it.
-var ErrNotLed = errors.New("no replica follows this broker in sync")
+var (
+	// ErrNotLed is of a partition that is not led here.
+	ErrNotLed = errors.New("the partition is not led here")
+	// ErrAlone is of one that is led, and that nobody follows in sync who could confirm it.
+	ErrAlone = errors.New("no replica follows this broker in sync")
+)
 
 // Confirm returns nil once all replicas in sync, and those that may have been added to them,
 // have answered under the epoch that is led here what they were sent since the call. Then nobody
 // had committed anything under a later epoch when it was called: that takes one of them, who ends
 // what he follows before. It needs no clock to be right, and costs a message to each broker that
-// has none on its way, whose answer may wait for [answerWait]. It blocks until then, until ctx ends, or
-// the partition is led no more: [ErrNotLed].
+// has none on its way, whose answer may wait for [answerWait]. It blocks until then, or until ctx
+// ends. Errors: [ErrNotLed], also once it is led no more, [ErrAlone], and the cause of ctx.
 func (l *Leader) Confirm(ctx context.Context, id storage.PartitionID) error {
 	since := time.Now()
 	ticker := time.NewTicker(beat) // for changes of the sets, which nobody tells
@@ -52,7 +56,7 @@ func (l *Leader) confirmed(id storage.PartitionID, since time.Time) (bool, error
 	self := l.o.Self().Broker
 	set = slices.DeleteFunc(set, func(id int32) bool { return id == self })
 	if len(set) == 0 {
-		return false, ErrNotLed
+		return false, ErrAlone
 	}
 	all := true
 	for _, id := range set {
