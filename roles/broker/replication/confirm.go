@@ -58,10 +58,10 @@ func (l *Leader) confirmed(id storage.PartitionID, since time.Time) (bool, error
 	if len(set) == 0 {
 		return false, ErrAlone
 	}
-	all := true
+	feeds, all := *p.feeds.Load(), true // which others replace meanwhile
 	for _, id := range set {
-		at := slices.IndexFunc(*p.feeds.Load(), func(f *feed) bool { return f.link.peer.Broker == id })
-		if at < 0 || !(*p.feeds.Load())[at].answeredSince(since) {
+		at := slices.IndexFunc(feeds, func(f *feed) bool { return f.link.peer.Broker == id })
+		if at < 0 || !feeds[at].answeredSince(since) {
 			all = false
 		}
 	}
