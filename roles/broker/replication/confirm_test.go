@@ -35,3 +35,35 @@ func TestNobodyConfirmsWhatIsNotLed(t *testing.T) {
 		t.Errorf("of what is led no more: %v", err)
 	}
 }
+
+// Who waits for a follower's answer has it sent one message, however often others answer meanwhile.
+func TestAFollowerIsAskedOnce(t *testing.T) {
+	lane, feeds, _ := noticing(t, 1)
+	f, since := feeds[0], time.Now()
+	asks := func(since time.Time) bool {
+		t.Helper()
+		if f.answeredSince(since) {
+			t.Fatal("it has answered")
+		}
+		return lane.takeAsked()
+	}
+	if !asks(since) || !asks(since) {
+		t.Error("it is not asked")
+	}
+	sent := since.Add(time.Millisecond)
+	if lane.compose(sent, true) == nil || asks(since) {
+		t.Error("it is asked again while its answer is on its way")
+	}
+	if !asks(sent.Add(time.Millisecond)) {
+		t.Error("who came later is answered by what was sent before")
+	}
+	lane.heard = sent
+	if !f.answeredSince(since) {
+		t.Error("it has answered")
+	}
+	lane.down()
+	f.state = feedStreams // on a stream that begins
+	if !asks(since) {
+		t.Error("what was sent on a stream that has ended is waited for")
+	}
+}
