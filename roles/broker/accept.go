@@ -13,7 +13,8 @@ import (
 )
 
 // acceptName names one damage of one partition, as Options.AcceptDamage has it: another damage has
-// another name, so that what was accepted once accepts nothing that comes later.
+// another name, so that what was accepted once accepts nothing that comes later; but a log that is gone
+// as a whole is damaged at 0 each time.
 func acceptName(topic string, e *log.CorruptionError) string {
 	return fmt.Sprintf("%s/%d@%d", topic, e.Partition.Index, e.Offset)
 }
