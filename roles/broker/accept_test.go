@@ -1,15 +1,19 @@
 package broker
 
 import (
+	"errors"
 	"regexp"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/bucket"
 )
 
 func accepting(names ...string) func(*Options) {
@@ -55,8 +59,20 @@ func TestDamageThatIsAcceptedIsGivenUp(t *testing.T) {
 				t.Errorf("%s: it is given up: %v", what, got)
 			}
 		}
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Err: errors.New("503"), Temporary: true})
 		c.begin(1, c.kill(1), accepting(name))
+		time.Sleep(5 * time.Second) // in the bubble's time
+		if code := c.produce(c.nodes[1], "events", -1, "too early"); code == 0 {
+			t.Error("a partition whose producers are not known takes records")
+		}
+		c.bucket.Set(bucket.Rule{Op: bucket.OpPut, Err: errors.New("503"), Temporary: true})
 		c.want("events", "a", rots, "b", "c")
+		k := c.leads("events").connect()
+		k.send(lone(t, "events", &batch.Producer{ID: 7}, time.Minute, "a"))
+		if at, err := producedAt(k.receive()); err != nil || at != 0 {
+			t.Errorf("what the bucket has, and is sent again, is answered with %d, %v", at, err)
+		}
+		k.conn.Close()
 		if now := c.partition("events").LeaderEpoch; now <= before {
 			t.Errorf("it goes on under epoch %d, and was led under %d", now, before)
 		}
@@ -70,6 +86,24 @@ func TestDamageThatIsAcceptedIsGivenUp(t *testing.T) {
 		c.produced("events", "g")
 		c.eventually("the bucket has all", func() bool { return c.partition("events").CommittedEnd() == 6 })
 		c.want("events", "a", rots, "b", "c", "in its place", "g")
+	})
+}
+
+// Nor is a bucket that has lost what would tell of producers in the way of who gives all up.
+func TestDamageIsAcceptedThoughTheBucketHasLostMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startAlone(t)
+		c.produced("events", "rots behind the bucket", "f")
+		left := c.kill(1)
+		spoil(t, left, "rots behind the bucket")
+		c.begin(1, left)
+		name := c.refusedFor()
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Err: bucket.ErrNotFound})
+		c.begin(1, c.kill(1), accepting(name))
+		c.eventually("it is led", func() bool { return c.produce(c.nodes[1], "events", -1, "in its place") == 0 })
+		if l := c.log(1, "events"); l.LocalStart() != 4 || l.End() < 5 {
+			t.Errorf("it goes on at %d, and ends at %d", l.LocalStart(), l.End())
+		}
 	})
 }
 

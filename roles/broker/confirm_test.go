@@ -75,3 +75,23 @@ func TestACoordinatorThatIsCutOffTellsNoOffsets(t *testing.T) {
 		})
 	}
 }
+
+// Nor does one that has ended to lead, and not yet to coordinate: while an image is carried out
+// the partition's followers are let go first.
+func TestACoordinatorThatLeadsNoMoreTellsNoOffsets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		c.nodes[1].connect().findGroups("g")
+		for _, m := range c.nodes {
+			m.settle(t.Context())
+		}
+		m := c.coordinates("g")
+		asks := m.connect()
+		c.eventually("a commit is taken", func() bool { return asks.commitOffset("g", 10) == 0 })
+		m.replication.leader.Unlead(m.table.byName([]byte(group.Topic)).partition(group.Partition("g")).id())
+		if at := asks.committed("g"); at != -100-int64(kerr.NotCoordinator.Code) {
+			t.Errorf("it says %d", at)
+		}
+	})
+}

@@ -135,6 +135,7 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 	now := &role{leader: is.Leader, epoch: is.LeaderEpoch, partitionEpoch: is.PartitionEpoch, replicated: len(is.Replicas) > 1, awaitsBucket: awaitsBucket(t)}
 	_, now.sifted = b.cleaningPolicy(t)
 	b.endRebuild(p.id(), is.LeaderEpoch)
+	b.noteUnmet(p.id(), t, is)
 	if was.log != nil && is.Leader != b.opt.NodeID {
 		between := *now // what waits is refused from here on, and sent to the next leader
 		p.role.Store(&between)
@@ -240,6 +241,7 @@ func (b *Broker) deleteTopic(id storage.TopicID) {
 		for _, p := range *tp.partitions.Load() {
 			was := p.role.Swap(&role{leader: metadata.NoLeader, epoch: storage.NoEpoch, err: errUnknownTopic})
 			b.endRebuild(p.id(), storage.NoEpoch)
+			delete(b.rebuilds.unmet, p.id())
 			b.endReplication(p)
 			if was.log != nil {
 				was.log.WakeAll()

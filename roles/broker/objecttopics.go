@@ -46,11 +46,13 @@ func awaitsBucket(t *metadata.Topic) bool {
 }
 
 // rebuilds are the partitions that this broker is to lead, by what the bucket knows of them.
-// The goroutine of follow owns the map.
+// The goroutine of follow owns the maps.
 type rebuilds struct {
-	of   map[storage.PartitionID]*rebuilding
-	room chan struct{} // a token for each under way
-	wake chan struct{} // holds a token when one has ended
+	of map[storage.PartitionID]*rebuilding
+	// unmet are those that this broker may lead out of sync, and whose logs were not compared with the bucket yet.
+	unmet map[storage.PartitionID]bool
+	room  chan struct{} // a token for each under way
+	wake  chan struct{} // holds a token when one has ended
 }
 
 // rebuilding is one of them.
@@ -66,7 +68,7 @@ type rebuilding struct {
 }
 
 func newRebuilds() rebuilds {
-	return rebuilds{of: map[storage.PartitionID]*rebuilding{}, room: make(chan struct{}, rebuildsAtOnce), wake: make(chan struct{}, 1)}
+	return rebuilds{of: map[storage.PartitionID]*rebuilding{}, unmet: map[storage.PartitionID]bool{}, room: make(chan struct{}, rebuildsAtOnce), wake: make(chan struct{}, 1)}
 }
 
 // endRebuild ends what was begun for another epoch than this.

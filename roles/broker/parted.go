@@ -60,9 +60,11 @@ func (b *Broker) dropParted(ctx context.Context, image *metadata.Image) error {
 // what was acknowledged and is there stays what it is. The log is neither led nor followed. It is
 // errRebuilding until the bucket was asked. One that cannot be asked keeps nobody from leading.
 func (b *Broker) goOnFromBucket(p *partition, t *metadata.Topic, is *metadata.Partition, l *log.Log) error {
-	if b.rebuilds.of[p.id()] == nil && guard.Check("broker.unclean-meets-bucket", !b.mayHaveParted(p.id(), is, l)) {
+	if guard.Check("broker.unclean-meets-bucket", !b.mayHaveParted(p.id(), is, l)) {
+		delete(b.rebuilds.unmet, p.id())
 		return nil
 	}
+	b.rebuilds.unmet[p.id()] = true
 	last, _ := is.Ranges().Last()
 	end, was, has, cluster := is.CommittedEnd(), l.End(), l.EpochAt(last.End-1), b.clusterID()
 	_, err := b.rebuild(p.id(), is, func(state []byte) error {
@@ -74,8 +76,12 @@ func (b *Broker) goOnFromBucket(p *partition, t *metadata.Topic, is *metadata.Pa
 			"end", was, "bucket-end", end, "epoch", has, "bucket-epoch", wrote)
 		return l.RestartFromBucket(end, state)
 	})
-	if err == nil || errors.Is(err, errRebuilding) {
+	if errors.Is(err, errRebuilding) {
 		return err
+	}
+	delete(b.rebuilds.unmet, p.id())
+	if err == nil {
+		return nil
 	}
 	delete(b.rebuilds.of, p.id())
 	b.log.Error("this broker was elected out of sync, and its log is led though it may have parted from what the bucket has", "topic", t.Name, "partition", p.index,
@@ -83,10 +89,24 @@ func (b *Broker) goOnFromBucket(p *partition, t *metadata.Topic, is *metadata.Pa
 	return nil
 }
 
+// noteUnmet notes that this broker, by an image that is about to be carried out, is held to have all of
+// a partition that was acknowledged, and was not by the image before, under another leader epoch: it may
+// have been elected out of sync. That stays so until its log was compared with the bucket, though others are
+// elected meanwhile, or it is again.
+func (b *Broker) noteUnmet(id storage.PartitionID, t *metadata.Topic, is *metadata.Partition) {
+	image := b.images.image()
+	if image == nil || awaitsBucket(t) || !is.Counts(b.opt.NodeID) {
+		return
+	}
+	_, before := image.Partition(id)
+	if before != nil && before.Recovery() == nil && before.LeaderEpoch != is.LeaderEpoch && before.Leader != b.opt.NodeID && !before.Counts(b.opt.NodeID) {
+		b.rebuilds.unmet[id] = true
+	}
+}
+
 // mayHaveParted reports whether this broker may lead a partition though it was not held to have
-// all that was acknowledged, by the image before, and its log may differ from what the bucket
-// has. One that has a record of the epoch that the newest range was committed under, or of a
-// later one, is in line with who led that.
+// all that was acknowledged, and its log may differ from what the bucket has. One that has a record
+// of the epoch that the newest range was committed under, or of a later one, is in line with who led that.
 func (b *Broker) mayHaveParted(id storage.PartitionID, is *metadata.Partition, l *log.Log) bool {
 	image := b.images.image()
 	last, ranged := is.Ranges().Last()
@@ -97,11 +117,8 @@ func (b *Broker) mayHaveParted(id storage.PartitionID, is *metadata.Partition, l
 		return false
 	}
 	_, before := image.Partition(id)
-	if before == nil || before.Recovery() != nil || before.LeaderEpoch == is.LeaderEpoch {
-		return false
-	}
-	missed := is.LeaderEpoch > before.LeaderEpoch+1 // who led between, and who was in sync then
-	return missed || before.Leader != b.opt.NodeID && !before.Counts(b.opt.NodeID)
+	missed := before != nil && before.Recovery() == nil && is.LeaderEpoch > before.LeaderEpoch+1 // who led between, and who was in sync then
+	return missed || b.rebuilds.unmet[id]
 }
 
 // bucketEpoch is the leader epoch of the last batch of a range.

@@ -273,6 +273,7 @@ func (b *Broker) dropReplica(p *partition) {
 		return
 	}
 	b.healing.forget(p.id())
+	delete(b.rebuilds.unmet, p.id())
 }
 
 // kept is the log of the role, led or followed; nil: none.

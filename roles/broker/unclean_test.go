@@ -2,14 +2,17 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
 )
 
@@ -168,6 +171,29 @@ func spoil(t *testing.T, fs *disk.Mem, what string) {
 // acknowledged since and are in the bucket, leads on from what is there: what an offset has been
 // read as it stays.
 func TestAnUncleanLeaderGoesOnFromWhatTheBucketHas(t *testing.T) {
+	t.Run("at once", func(t *testing.T) { uncleanOverBucket(t, func(*held, int32) {}) })
+	fenced := func(c *held, parted int32) {
+		c.isolate(parted)
+		c.eventually("nobody leads", func() bool { return c.partition("events").Leader == metadata.NoLeader })
+		c.rejoin(parted)
+		c.eventually("it is to lead again", func() bool { return c.partition("events").Leader == parted })
+		time.Sleep(time.Second) // in the bubble's time
+	}
+	t.Run("fenced before it knows", func(t *testing.T) { uncleanOverBucket(t, fenced) })
+	t.Run("fenced while it asks", func(t *testing.T) {
+		uncleanOverBucket(t, func(c *held, parted int32) {
+			id := storage.PartitionID{Topic: c.topicID("events")}
+			c.eventually("it knows", func() bool {
+				_, p := c.nodes[parted].images.image().Partition(id)
+				return p.Leader == parted
+			})
+			fenced(c, parted)
+		})
+	})
+}
+
+// uncleanOverBucket has something happen before the bucket has answered who was elected.
+func uncleanOverBucket(t *testing.T, meanwhile func(c *held, parted int32)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startHeld(t, 3)
 		c.controller.place = func(string, int32) []int32 { return []int32{1, 2, 3} }
@@ -193,11 +219,20 @@ func TestAnUncleanLeaderGoesOnFromWhatTheBucketHas(t *testing.T) {
 			}
 		}
 		c.rejoin(parted)
-		tp, _ := c.controller.Image().Topic("events")
-		elect := controller.LeaderElection{Partition: storage.PartitionID{Topic: tp.ID}, Leader: parted, Unclean: true}
+		answers := make(chan struct{})
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Hook: func(ctx context.Context, _ bucket.Op, _ string) error {
+			select {
+			case <-answers:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}})
+		elect := controller.LeaderElection{Partition: storage.PartitionID{Topic: c.topicID("events")}, Leader: parted, Unclean: true}
 		c.eventually("it is elected", func() bool {
 			return c.controller.ElectLeaders(t.Context(), []controller.LeaderElection{elect})[0] == nil
 		})
+		meanwhile(c, parted)
+		close(answers)
 		want := append(numbered("a", 10), "b0", "b1", "b2")
 		c.want("events", want...)
 		for id := range c.nodes {

@@ -106,21 +106,35 @@ func (c *Coordinator) submit(ctx context.Context, group string, r Request, done 
 	c.shards.Submit(ctx, Partition(group), r, done, refuse)
 }
 
-// submitConfirmed is submit for a question: it is answered by a coordinator that was the only one when
-// it came. One that was cut off would answer from what it knew before, and a consumer begin
-// again where another had gone on.
-func (c *Coordinator) submitConfirmed(ctx context.Context, group string, r Request, done func(any), refuse func(code int16)) {
-	s := c.shards.Shard(Partition(group))
+// question is a request whose answer is no more than what is known here.
+type question struct {
+	request Request
+	done    func(any)
+	refuse  func(code int16)
+}
+
+// submitConfirmed is submit for questions about groups of one partition: they are answered by a
+// coordinator that was the only one when they came. One that was cut off would answer from what
+// it knew before, and a consumer begin again where another had gone on.
+func (c *Coordinator) submitConfirmed(ctx context.Context, partition int32, questions []question) {
+	refuse := func() {
+		for _, q := range questions {
+			q.refuse(kerr.NotCoordinator.Code)
+		}
+	}
+	s := c.shards.Shard(partition)
 	if s == nil {
-		refuse(kerr.NotCoordinator.Code)
+		refuse()
 		return
 	}
-	c.opt.Log.Confirm(ctx, s.Partition, s.Epoch, func(err error) {
+	c.opt.Log.Confirm(ctx, partition, s.Epoch, func(err error) {
 		if err != nil {
-			refuse(kerr.NotCoordinator.Code)
+			refuse()
 			return
 		}
-		s.Submit(ctx, r, done, refuse)
+		for _, q := range questions {
+			s.Submit(ctx, q.request, q.done, q.refuse)
+		}
 	})
 }
 

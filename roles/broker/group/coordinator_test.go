@@ -141,6 +141,30 @@ func TestWhoMayBeOpposedTellsNoOffsets(t *testing.T) {
 	})
 }
 
+// Of a request that names many groups, each partition is asked for once: what waits for the answers
+// is not as much as a request can name.
+func TestManyGroupsAreConfirmedByPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		wantCode(t, "commit", commitCode(now(t, h.commit("g", 7))), nil)
+		many := kmsg.NewPtrOffsetFetchRequest()
+		many.Version, many.Groups = 8, []kmsg.OffsetFetchRequestGroup{{Group: "g"}}
+		for i := range 1000 {
+			many.Groups = append(many.Groups, kmsg.OffsetFetchRequestGroup{Group: fmt.Sprint("of many ", i)})
+		}
+		for i, g := range now(t, call(h, h.OffsetFetch, many)).Groups {
+			here := Partition(many.Groups[i].Group) == Partition("g")
+			if g.Group != many.Groups[i].Group || here != (g.ErrorCode == 0) {
+				t.Errorf("group %d is answered %+v", i, g)
+			}
+		}
+		if h.log.confirms > Partitions {
+			t.Errorf("of %d partitions it was asked %d times", Partitions, h.log.confirms)
+		}
+	})
+}
+
 func TestLoadIsTriedUntilTheLogCanBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)

@@ -12,7 +12,8 @@ import (
 // memoryLog is a log in memory that takes whatever transaction a batch is part of.
 type memoryLog struct {
 	coordinatortest.Log
-	opposed error // of Confirm
+	opposed  error // of Confirm
+	confirms int   // how often that was asked
 }
 
 func (l *memoryLog) AppendMarker(partition int32, epoch storage.Epoch, m log.Marker, done func(storage.Offset, error)) {
@@ -26,5 +27,6 @@ func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, 
 
 // Confirm has nobody who could know better, unless a test says so.
 func (l *memoryLog) Confirm(_ context.Context, _ int32, _ storage.Epoch, done func(error)) {
+	l.confirms++
 	done(l.opposed)
 }

@@ -211,19 +211,21 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 			part.Topics = append(part.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
 		}
 		done := func(g *kmsg.OffsetFetchResponseGroup) { answer(fetchResponseV7(req, g)) }
-		c.submitConfirmed(ctx, req.Group, Request{Body: part}, coordinator.Deliver(done), func(code int16) { done(fetchRefused(part, code)) })
+		refuse := func(code int16) { done(fetchRefused(part, code)) }
+		c.submitConfirmed(ctx, Partition(req.Group), []question{{Request{Body: part}, coordinator.Deliver(done), refuse}})
 		return
 	}
 	parts := make([]*FetchOffsets, len(req.Groups))
-	groups := make([]string, len(req.Groups))
 	for i, g := range req.Groups {
-		parts[i], groups[i] = c.fetchOfKnown(req.Version, g), g.Group
+		parts[i] = c.fetchOfKnown(req.Version, g)
 		parts[i].Stable = req.RequireStable
 	}
-	coordinator.Collect(len(groups),
+	asked := map[int32][]question{} // by partition: what waits takes little of what a request can name
+	coordinator.Collect(len(parts),
 		func(i int, put func(*kmsg.OffsetFetchResponseGroup)) {
 			refuse := func(code int16) { put(fetchRefused(parts[i], code)) }
-			c.submitConfirmed(ctx, groups[i], Request{Body: parts[i]}, coordinator.Deliver(put), refuse)
+			at := Partition(parts[i].Group)
+			asked[at] = append(asked[at], question{Request{Body: parts[i]}, coordinator.Deliver(put), refuse})
 		},
 		func(all []*kmsg.OffsetFetchResponseGroup) {
 			resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
@@ -235,6 +237,9 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 			}
 			answer(resp)
 		})
+	for partition, questions := range asked {
+		c.submitConfirmed(ctx, partition, questions)
+	}
 }
 
 // fetchOfKnown is the question for one group, topics by name.

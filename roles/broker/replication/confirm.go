@@ -68,14 +68,14 @@ func (l *Leader) confirmed(id storage.PartitionID, epoch storage.Epoch, since ti
 }
 
 // answeredSince reports whether the follower has answered what it was sent after a time, and
-// follows; else it is sent something.
+// follows; else it is sent something, unless that is on its way.
 func (f *feed) answeredSince(since time.Time) bool {
 	if f.heard().After(since) {
 		return true
 	}
 	f.link.mu.Lock()
 	defer f.link.mu.Unlock()
-	if f.lane != nil {
+	if f.lane != nil && !f.lane.made.After(since) {
 		f.lane.asked = true
 		f.lane.ring()
 	}

@@ -11,28 +11,65 @@ import (
 	"rustmq.dev/rustmq/storage/log"
 )
 
-// Who follows says so under one epoch. Nobody to ask is not the same as another epoch.
-func TestConfirmIsOfAnEpoch(t *testing.T) {
-	l := testLeader(t, time.Hour, func([]metadata.PartitionChange) error { return nil })
+// What is led alone is not what is not led: of that, another may know better.
+func TestNobodyConfirmsWhatIsNotLed(t *testing.T) {
+	l := testLeader(t, 0, func([]metadata.PartitionChange) error { return nil })
 	s := testStore(t)
-	id, log1 := testLog(t, s, 0, log.Replicas{InSync: []int32{2}})
-	lead := func(isr ...int32) {
-		l.Lead(time.Now(), Partition{ID: id, Log: log1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2}, ISR: isr, MinInSync: 1})
+	id, log1 := testLog(t, s, 0, log.Replicas{})
+	if err := l.Confirm(t.Context(), id, 1); !errors.Is(err, ErrNotLed) {
+		t.Errorf("of what is not led: %v", err)
 	}
-	confirm := func(epoch storage.Epoch, want error) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		defer cancel()
-		if err := l.Confirm(ctx, id, epoch); !errors.Is(err, want) {
-			t.Errorf("epoch %d: %v, want %v", epoch, err, want)
+	is := Partition{ID: id, Log: log1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2}, ISR: []int32{1}, MinInSync: 1}
+	l.Lead(time.Now(), is)
+	if err := l.Confirm(t.Context(), id, 1); !errors.Is(err, ErrAlone) {
+		t.Errorf("of what is led alone: %v", err)
+	}
+	is.PartitionEpoch, is.ISR = 2, []int32{1, 2}
+	l.Lead(time.Now(), is)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Confirm(ctx, id, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("while nobody answers: %v", err)
+	}
+	for _, epoch := range []storage.Epoch{0, 2} {
+		if err := l.Confirm(t.Context(), id, epoch); !errors.Is(err, ErrNotLed) {
+			t.Errorf("of epoch %d: %v", epoch, err)
 		}
 	}
-	confirm(1, ErrNotLed)
-	lead(1, 2)
-	confirm(1, context.DeadlineExceeded) // nobody reaches it
-	confirm(0, ErrNotLed)
-	confirm(2, ErrNotLed)
 	l.Unlead(id)
-	lead(1)
-	confirm(1, ErrAlone)
+	if err := l.Confirm(t.Context(), id, 1); !errors.Is(err, ErrNotLed) {
+		t.Errorf("of what is led no more: %v", err)
+	}
+}
+
+// Who waits for a follower's answer has it sent one message, however often others answer meanwhile.
+func TestAFollowerIsAskedOnce(t *testing.T) {
+	lane, feeds, _ := noticing(t, 1)
+	f, since := feeds[0], time.Now()
+	asks := func(since time.Time) bool {
+		t.Helper()
+		if f.answeredSince(since) {
+			t.Fatal("it has answered")
+		}
+		return lane.takeAsked()
+	}
+	if !asks(since) || !asks(since) {
+		t.Error("it is not asked")
+	}
+	sent := since.Add(time.Millisecond)
+	if lane.compose(sent, true) == nil || asks(since) {
+		t.Error("it is asked again while its answer is on its way")
+	}
+	if !asks(sent.Add(time.Millisecond)) {
+		t.Error("who came later is answered by what was sent before")
+	}
+	lane.heard = sent
+	if !f.answeredSince(since) {
+		t.Error("it has answered")
+	}
+	lane.down()
+	f.state = feedStreams // on a stream that begins
+	if !asks(since) {
+		t.Error("what was sent on a stream that has ended is waited for")
+	}
 }

@@ -44,7 +44,8 @@ type lane struct {
 	took     time.Duration
 	tookAt   time.Time // when that was measured last
 	fullness uint16
-	asked    bool // an answer is waited for: the next message is sent though it be empty
+	made     time.Time // when the newest message of the stream was
+	asked    bool      // an answer is waited for: the next message is sent though it be empty
 }
 
 type feedState uint8
@@ -285,7 +286,7 @@ func (l *lane) retry(now time.Time, f *feed, atOnce bool) {
 func (l *lane) down() (ended []*feed) {
 	l.link.mu.Lock()
 	defer l.link.mu.Unlock()
-	l.heard, l.took, l.fullness = time.Time{}, 0, 0
+	l.heard, l.made, l.took, l.fullness = time.Time{}, time.Time{}, 0, 0
 	l.late, l.lateNext, l.queue, l.notices = nil, time.Time{}, nil, nil
 	for f := range l.feeds {
 		l.close(f)

@@ -129,6 +129,9 @@ func (l *lane) compose(now time.Time, empty bool) *rpc.PushMessage {
 	if len(m.Entries) == 0 && !empty {
 		return nil
 	}
+	l.link.mu.Lock()
+	l.made = now
+	l.link.mu.Unlock()
 	if len(m.results) > 0 {
 		results := m.results
 		m.Release = func() {
