@@ -14,6 +14,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 func accepting(names ...string) func(*Options) {
@@ -86,6 +87,51 @@ func TestDamageThatIsAcceptedIsGivenUp(t *testing.T) {
 		c.produced("events", "g")
 		c.eventually("the bucket has all", func() bool { return c.partition("events").CommittedEnd() == 6 })
 		c.want("events", "a", rots, "b", "c", "in its place", "g")
+	})
+}
+
+// A transaction that was aborted in what is lost is not taken for committed: what the bucket has of it
+// nobody gets who reads what is committed.
+func TestATransactionWhoseMarkerIsGivenUpIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 1)
+		c.controller.createTopic("events", 1)
+		c.nodes[1].settle(t.Context())
+		c.produced("events", "a")
+		l := c.log(1, "events")
+		sent := batchWith(t, batch.BuilderOptions{Transactional: true, Producer: &batch.Producer{ID: 9}}, "aborted")
+		g, _, err := l.BeginVerification(9, 0, 0)
+		if err == nil {
+			err = c.nodes[1].store.Admit(t.Context(), len(sent))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(appendAnswer, 1)
+		l.Append(time.Now(), sent, log.AppendOptions{Epoch: storage.NoEpoch, Guard: g}, done)
+		if r := <-done; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		c.eventually("the bucket has it", func() bool { return c.partition("events").CommittedEnd() == 2 })
+		c.bucket.Set(bucket.Rule{Op: bucket.OpPut, Err: errors.New("503"), Temporary: true})
+		l.AppendMarker(t.Context(), time.Now(), log.Marker{ProducerID: 9}, log.MarkerOptions{Epoch: storage.NoEpoch}, done)
+		if r := <-done; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		if at := l.Offsets(); at.LastStable != 3 {
+			t.Fatalf("it is stable to %d", at.LastStable)
+		}
+		c.produced("events", "rots behind the bucket")
+		c.produced("events", "b")
+		left := c.kill(1)
+		spoil(t, left, "rots behind the bucket")
+		c.begin(1, left)
+		name := c.refusedFor()
+		c.begin(1, c.kill(1), accepting(name))
+		c.eventually("it goes on", func() bool { return c.produce(c.nodes[1], "events", -1, "in its place") == 0 })
+		if at := c.log(1, "events").Offsets(); at.LastStable != 1 {
+			t.Errorf("it is stable to %d, and of a transaction from 1 on nobody knows how it ended", at.LastStable)
+		}
 	})
 }
 
