@@ -306,7 +306,8 @@ func (s *Server) SetLimits(maxConns, perIP int, idle time.Duration) {
 }
 
 // enter counts a connection, or closes it when it is one too many of those that are
-// bounded. It counts before any handshake: those cost more than what follows.
+// bounded. It counts before any handshake: those cost more than what follows. One address
+// that may have all places is bounded by those, so that a stranger gives way to one of its own.
 func (s *Server) enter(conn net.Conn, bounded bool) (ip string, ok bool) {
 	ip = AddressOf(conn.RemoteAddr())
 	refused, gone := "", net.Conn(nil)
@@ -314,7 +315,7 @@ func (s *Server) enter(conn net.Conn, bounded bool) (ip string, ok bool) {
 	switch {
 	case s.closed || s.draining.Load():
 		refused = "closing"
-	case bounded && !guard.Check("kafka.max-connections-per-ip", s.slots[ip] < s.limits.PerIP):
+	case bounded && !guard.Check("kafka.max-connections-per-ip", s.slots[ip] < s.limits.PerIP || s.limits.PerIP >= s.limits.MaxConns):
 		refused = "max_connections_per_ip"
 	case bounded:
 		if gone, ok = s.place(); !ok {

@@ -38,7 +38,7 @@ func known(t *testing.T, h held, conn *quicgo.Conn) {
 // have not: who comes is let in, and the stranger who came first has to go.
 func TestStrangersGiveWay(t *testing.T) {
 	h := newHeld()
-	r := newRig(t, h, quic.Options{MaxConns: 3, PerIP: 100})
+	r := newRig(t, h, quic.Options{MaxConns: 3, PerIP: 3})
 	asked := r.mustDial(t)
 	known(t, h, asked)
 	first, second := r.mustDial(t), r.mustDial(t)
