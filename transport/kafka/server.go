@@ -216,6 +216,9 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.limits.HandshakeTimeout)
 		err := secure.HandshakeContext(ctx)
 		cancel()
+		if errors.Is(err, net.ErrClosed) {
+			return // it gave way, which is counted
+		}
 		if err != nil {
 			s.metrics.Refused("handshake")
 			level := slog.LevelWarn
