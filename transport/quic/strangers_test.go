@@ -38,13 +38,17 @@ func known(t *testing.T, h held, conn *quicgo.Conn) {
 // have not: who comes is let in, and the stranger who came first has to go.
 func TestStrangersGiveWay(t *testing.T) {
 	h := newHeld()
-	r := newRig(t, h, quic.Options{MaxConns: 3, PerIP: 3})
+	turnedAway := make(chan string, 10)
+	r := newRig(t, h, quic.Options{MaxConns: 3, PerIP: 3, Count: func(reason string) { turnedAway <- reason }})
 	asked := r.mustDial(t)
 	known(t, h, asked)
 	first, second := r.mustDial(t), r.mustDial(t)
 	known(t, h, r.mustDial(t))
 	if !endsAsStranger(t, first) {
 		t.Errorf("the first stranger: %v", context.Cause(first.Context()))
+	}
+	if len(turnedAway) == 0 || <-turnedAway != "max_connections" {
+		t.Error("nobody has counted it, or as something else")
 	}
 	if asked.Context().Err() != nil || second.Context().Err() != nil {
 		t.Errorf("others had to go: %v, %v", context.Cause(asked.Context()), context.Cause(second.Context()))
