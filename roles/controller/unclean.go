@@ -20,7 +20,7 @@ const uncleanWait = 5 * time.Second
 // given up, in place of what the elected leader has acknowledged since (docs/design/0018). The brokers' uploads that
 // are refused for it are made anew.
 func (c *Controller) endUploads(ctx context.Context, elections []LeaderElection) {
-	if c.keeper() == nil {
+	if c.opt.Bucket == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, uncleanWait)

@@ -100,3 +100,22 @@ func TestUncleanElectionDoesNotWaitForAnOutage(t *testing.T) {
 		}
 	})
 }
+
+// A controller that has not looked for its bucket yet, as after its start, ends uploads all the same, and says that
+// the bucket does not know.
+func TestUncleanElectionOfAControllerThatStarts(t *testing.T) {
+	inBucket(t, func(t *testing.T, k *kept) {
+		id, object := k.unled()
+		keeper := k.c.kept.Swap(nil)
+		defer k.c.kept.Store(keeper)
+		if err := k.c.ElectLeaders(t.Context(), []LeaderElection{{Partition: id, Leader: metadata.NoLeader, Unclean: true}})[0]; err != nil {
+			t.Fatal(err)
+		}
+		if o, ok := k.c.Image().Object(object); !ok || o.State != metadata.Condemned {
+			t.Errorf("the upload of before is %+v", o)
+		}
+		if k.said.count("an unclean election does not wait for the bucket any longer") != 1 {
+			t.Error("nobody is told")
+		}
+	})
+}
