@@ -10,9 +10,9 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// uncleanWait is how long an unclean election waits for the bucket: partitions that nobody leads
+// UncleanWait is how long an unclean election waits for the bucket: partitions that nobody leads
 // cannot wait for the end of an outage.
-const uncleanWait = 5 * time.Second
+const UncleanWait = 5 * time.Second
 
 // endUploads condemns, before unclean elections, the ids under which replicas of those partitions
 // may have uploads under way, and waits until the bucket knows. A recovery from the bucket
@@ -23,7 +23,7 @@ func (c *Controller) endUploads(ctx context.Context, elections []LeaderElection)
 	if c.opt.Bucket == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, uncleanWait)
+	ctx, cancel := context.WithTimeout(ctx, UncleanWait)
 	defer cancel()
 	image := c.state.Image()
 	mayUpload := map[int32]bool{}
