@@ -43,7 +43,11 @@ func (c *Controller) endUploads(ctx context.Context, elections []LeaderElection)
 			ids = append(ids, o.ID)
 		}
 	}
-	if guard.Check("controller.unclean-ends-uploads", len(ids) == 0) {
+	waits, shipped := len(ids) > 0, c.Shipped()
+	for o := range image.ObjectsIn(metadata.Condemned) { // another may have ended them, and the bucket does not know
+		waits = waits || mayUpload[o.Broker] && o.Since > shipped
+	}
+	if guard.Check("controller.unclean-ends-uploads", !waits) {
 		return // whoever uploads has an id
 	}
 	_, err := c.CondemnObjects(ctx, ids)
