@@ -216,8 +216,9 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.limits.HandshakeTimeout)
 		err := secure.HandshakeContext(ctx)
 		cancel()
-		if errors.Is(err, net.ErrClosed) {
-			return // it gave way, which is counted
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+			_ = conn.Close() // it gave way, which is counted, or the server closes
+			return
 		}
 		if err != nil {
 			s.metrics.Refused("handshake")
