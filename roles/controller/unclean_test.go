@@ -57,6 +57,12 @@ func TestUncleanElectionEndsUploadsBeforeIt(t *testing.T) {
 	for _, ended := range []bool{false, true} {
 		inBucket(t, func(t *testing.T, k *kept) {
 			id, object := k.unled()
+			held, goes := make(chan struct{}, 100), make(chan struct{})
+			k.bucket.Set(bucket.Rule{Op: bucket.OpPutIfAbsent, Hook: func(context.Context, bucket.Op, string) error {
+				held <- struct{}{}
+				<-goes
+				return nil
+			}})
 			if ended {
 				var all []storage.ObjectID
 				for o := range k.c.Image().ObjectsIn(metadata.Prepared) {
@@ -66,12 +72,6 @@ func TestUncleanElectionEndsUploadsBeforeIt(t *testing.T) {
 					t.Fatal(n, err)
 				}
 			}
-			held, goes := make(chan struct{}, 100), make(chan struct{})
-			k.bucket.Set(bucket.Rule{Op: bucket.OpPutIfAbsent, Hook: func(context.Context, bucket.Op, string) error {
-				held <- struct{}{}
-				<-goes
-				return nil
-			}})
 			elected := make(chan error, 1)
 			go func() {
 				elected <- k.c.ElectLeaders(t.Context(), []LeaderElection{{Partition: id, Leader: metadata.NoLeader, Unclean: true}})[0]
