@@ -10,9 +10,9 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// uncleanWait is how long an unclean election waits for the bucket: partitions that nobody leads
+// UncleanWait is how long an unclean election waits for the bucket: partitions that nobody leads
 // cannot wait for the end of an outage.
-const uncleanWait = 5 * time.Second
+const UncleanWait = 5 * time.Second
 
 // endUploads condemns, before unclean elections, the ids under which replicas of those partitions
 // may have uploads under way, and waits until the bucket knows. A recovery from the bucket
@@ -20,10 +20,10 @@ const uncleanWait = 5 * time.Second
 // given up, in place of what the elected leader has acknowledged since (docs/design/0018). The brokers' uploads that
 // are refused for it are made anew.
 func (c *Controller) endUploads(ctx context.Context, elections []LeaderElection) {
-	if c.keeper() == nil {
+	if c.opt.Bucket == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, uncleanWait)
+	ctx, cancel := context.WithTimeout(ctx, UncleanWait)
 	defer cancel()
 	image := c.state.Image()
 	mayUpload := map[int32]bool{}
@@ -43,7 +43,11 @@ func (c *Controller) endUploads(ctx context.Context, elections []LeaderElection)
 			ids = append(ids, o.ID)
 		}
 	}
-	if guard.Check("controller.unclean-ends-uploads", len(ids) == 0) {
+	waits, shipped := len(ids) > 0, c.Shipped()
+	for o := range image.ObjectsIn(metadata.Condemned) { // another may have ended them, and the bucket does not know
+		waits = waits || mayUpload[o.Broker] && o.Since > shipped
+	}
+	if guard.Check("controller.unclean-ends-uploads", !waits) {
 		return // whoever uploads has an id
 	}
 	_, err := c.CondemnObjects(ctx, ids)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -321,6 +322,35 @@ func TestClientThatSaysNoHelloIsClosed(t *testing.T) {
 	end() // it has counted by then
 	if seen.get(seen.refused, "handshake") != 1 {
 		t.Errorf("counted %v", seen.refused)
+	}
+}
+
+// TestWhoGivesWayInItsHandshakeIsCountedOnce: that it came to no end is not its fault.
+func TestWhoGivesWayInItsHandshakeIsCountedOnce(t *testing.T) {
+	seen, told := newCounts(), make(watched, 10)
+	addr, trust, end := serveTLS(t, kafka.Options{Handler: newBroker(), Metrics: seen, Watcher: told, Limits: kafka.Limits{MaxConns: 1}})
+	mute, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	next, err := tls.Dial("tcp", addr, trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if _, err := next.Write(frame(18, 0, 1, nil)); err != nil {
+		t.Error(err)
+	}
+	if got, _ := readAnswer(t, next); got != 1 {
+		t.Errorf("answer to %d", got)
+	}
+	if _, err := mute.Read(make([]byte, 1)); err == nil {
+		t.Error("who came first, and is silent, stays")
+	}
+	end() // it has counted by then
+	if !maps.Equal(seen.refused, map[string]int{"max_connections": 1}) || len(told) != 0 {
+		t.Errorf("counted %v, and told of %d", seen.refused, len(told))
 	}
 }
 

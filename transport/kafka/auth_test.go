@@ -257,7 +257,7 @@ func TestStrangersGiveWay(t *testing.T) {
 				r.Conn.Authenticate("User:alice")
 				respond(r)
 			})
-			s := kafka.New(kafka.Options{Handler: d, RequireAuth: asked, Metrics: seen, Limits: kafka.Limits{MaxConns: 3}})
+			s := kafka.New(kafka.Options{Handler: d, RequireAuth: asked, Metrics: seen, Limits: kafka.Limits{MaxConns: 3, PerIP: 3}})
 			identify := func(c net.Conn) {
 				go func() { _, _ = c.Write(frame(36, 0, 1, nil)) }()
 				if got, _ := readAnswer(t, c); got != 1 {

@@ -216,6 +216,10 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.limits.HandshakeTimeout)
 		err := secure.HandshakeContext(ctx)
 		cancel()
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+			_ = conn.Close() // it gave way, which is counted, or the server closes
+			return
+		}
 		if err != nil {
 			s.metrics.Refused("handshake")
 			level := slog.LevelWarn
@@ -306,7 +310,8 @@ func (s *Server) SetLimits(maxConns, perIP int, idle time.Duration) {
 }
 
 // enter counts a connection, or closes it when it is one too many of those that are
-// bounded. It counts before any handshake: those cost more than what follows.
+// bounded. It counts before any handshake: those cost more than what follows. One address
+// that may have all places is bounded by those, so that a stranger gives way to one of its own.
 func (s *Server) enter(conn net.Conn, bounded bool) (ip string, ok bool) {
 	ip = AddressOf(conn.RemoteAddr())
 	refused, gone := "", net.Conn(nil)
@@ -314,7 +319,7 @@ func (s *Server) enter(conn net.Conn, bounded bool) (ip string, ok bool) {
 	switch {
 	case s.closed || s.draining.Load():
 		refused = "closing"
-	case bounded && !guard.Check("kafka.max-connections-per-ip", s.slots[ip] < s.limits.PerIP):
+	case bounded && !guard.Check("kafka.max-connections-per-ip", s.slots[ip] < s.limits.PerIP || s.limits.PerIP >= s.limits.MaxConns):
 		refused = "max_connections_per_ip"
 	case bounded:
 		if gone, ok = s.place(); !ok {

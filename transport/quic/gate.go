@@ -105,11 +105,11 @@ func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Cont
 }
 
 // admit counts a connection of an address, unless it is one too many. Where all places are taken,
-// or all memory, a stranger gives way.
+// or all memory, a stranger gives way, be it of the same address if that may have all of them.
 func (g *gate) admit(ip string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	fits := g.entered[ip] < g.perIP && (g.total < g.maxConns && g.granted+firstConnWindow <= g.windowMemory || g.giveWay())
+	fits := (g.entered[ip] < g.perIP || g.perIP >= g.maxConns) && (g.total < g.maxConns && g.granted+firstConnWindow <= g.windowMemory || g.giveWay())
 	if !guard.Check("quic.max-connections", fits) {
 		return false
 	}

@@ -75,7 +75,10 @@ func (g *gate) giveWay() bool {
 	}
 	conn := e.Value.(stranger).conn
 	g.strangers.remove(conn)
-	go refuseStranger(conn)
+	go func() {
+		g.count("max_connections")
+		refuseStranger(conn)
+	}()
 	return true
 }
 

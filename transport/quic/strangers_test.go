@@ -2,6 +2,7 @@ package quic_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	quicgo "github.com/quic-go/quic-go"
 
+	"rustmq.dev/rustmq/transport/kafka"
 	"rustmq.dev/rustmq/transport/quic"
 )
 
@@ -38,13 +40,27 @@ func known(t *testing.T, h held, conn *quicgo.Conn) {
 // have not: who comes is let in, and the stranger who came first has to go.
 func TestStrangersGiveWay(t *testing.T) {
 	h := newHeld()
-	r := newRig(t, h, quic.Options{MaxConns: 3, PerIP: 100})
+	turnedAway, came := make(chan string, 10), make(chan struct{}, 10)
+	r := newRig(t, h, quic.Options{
+		MaxConns: 3, PerIP: 3, Count: func(reason string) { turnedAway <- reason },
+		Identify: func(tls.ConnectionState) (kafka.Client, error) { came <- struct{}{}; return kafka.Client{}, nil }, // nobody that is known
+	})
 	asked := r.mustDial(t)
 	known(t, h, asked)
-	first, second := r.mustDial(t), r.mustDial(t)
+	<-came
+	stranger := func() *quicgo.Conn {
+		conn := r.mustDial(t)
+		write(t, open(t, conn), []byte{0})
+		<-came // its handshake is over on both sides: it is told why it has to go
+		return conn
+	}
+	first, second := stranger(), stranger()
 	known(t, h, r.mustDial(t))
 	if !endsAsStranger(t, first) {
 		t.Errorf("the first stranger: %v", context.Cause(first.Context()))
+	}
+	if len(turnedAway) == 0 || <-turnedAway != "max_connections" {
+		t.Error("nobody has counted it, or as something else")
 	}
 	if asked.Context().Err() != nil || second.Context().Err() != nil {
 		t.Errorf("others had to go: %v, %v", context.Cause(asked.Context()), context.Cause(second.Context()))

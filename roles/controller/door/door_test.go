@@ -9,6 +9,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
 )
 
 func TestCallsGoOnWhenTheLeaderIsKilled(t *testing.T) {
@@ -196,6 +197,27 @@ func TestDecidedEntriesAreNotAskedForAgain(t *testing.T) {
 		wantCode(t, "the second, which was made by the first try", results[1].Err, metadata.TopicAlreadyExists)
 		if n := h.member(2).runs.Load(); n != 1 || results[1].Name != "second" {
 			t.Errorf("%d were asked for again; the second: %+v", n, results[1])
+		}
+	})
+}
+
+// An election that waits for the bucket is waited for: asked for again meanwhile, it would be answered that there
+// is a leader, or that nobody knows.
+func TestAnElectionMayWaitForTheBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, 1)
+		d := h.door(h.options(1))
+		h.broker(d, 7)
+		create(t, d, "t")
+		before := h.runs.Load()
+		h.member(1).then(func(err error) error {
+			time.Sleep(controller.UncleanWait + time.Second)
+			return err
+		})
+		led := controller.LeaderElection{Partition: storage.PartitionID{Topic: mustTopic(t, d, "t").ID}, Leader: 7, Unclean: true}
+		wantCode(t, "of who leads", d.ElectLeaders(t.Context(), []controller.LeaderElection{led})[0], metadata.ElectionNotNeeded)
+		if runs := h.runs.Load() - before; runs != 1 {
+			t.Errorf("run %d times", runs)
 		}
 	})
 }

@@ -258,6 +258,14 @@ func (m *member) DeleteTopics(ctx context.Context, topics []controller.TopicRef)
 	return results
 }
 
+func (m *member) ElectLeaders(ctx context.Context, elections []controller.LeaderElection) []error {
+	results := m.Controller.ElectLeaders(ctx, elections)
+	for i := range results {
+		results[i] = m.finish(results[i])
+	}
+	return results
+}
+
 func (m *member) RegisterBroker(ctx context.Context, r controller.Registration) (int64, error) {
 	epoch, err := m.Controller.RegisterBroker(ctx, r)
 	return epoch, m.finish(err)

@@ -17,6 +17,8 @@ const (
 	commandTime = 5 * time.Second
 	// idsTime is that of ids of objects, which wait for the bucket twice.
 	idsTime = 35 * time.Second
+	// electionTime is that of elections, of which those that are unclean wait for the bucket first.
+	electionTime = commandTime + controller.UncleanWait
 	// checkTime is that of a check of the bucket, which ends by a budget of its own.
 	checkTime = time.Minute
 )
@@ -132,7 +134,7 @@ var (
 	spendTransformBudget = method[spendTransformBudgetQ, done]{"SpendTransformBudget", false, 0, func(ctx context.Context, c Controller, q spendTransformBudgetQ) done {
 		return done{faultOf(c.SpendTransformBudget(ctx, q.Name, q.Version, q.By, q.Reason))}
 	}}
-	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
+	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, electionTime, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
 		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
 	}}
 	reassignPartitions = method[reassignPartitionsQ, list[fault]]{"ReassignPartitions", true, 0, func(ctx context.Context, c Controller, q reassignPartitionsQ) list[fault] {
