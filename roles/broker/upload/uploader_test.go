@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -569,17 +570,21 @@ func TestProducersAreWrittenWholeWhereTheyFit(t *testing.T) {
 			t.Fatal(r.Err)
 		}
 	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	s, err := w.up.source(Part{id(0), 0, 1000}, false)
-	runtime.ReadMemStats(&after)
-	if err != nil || s.r.End >= producers || s.r.Producers != nil {
-		t.Fatalf("to %d, with %d bytes of producers: %v", s.r.End, len(s.r.Producers), err)
+	least := uint64(math.MaxUint64) // of what the process allocates meanwhile, which others do too
+	for range 10 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		s, err := w.up.source(Part{id(0), 0, 1000}, false)
+		runtime.ReadMemStats(&after)
+		if err != nil || s.r.End >= producers || s.r.Producers != nil {
+			t.Fatalf("to %d, with %d bytes of producers: %v", s.r.End, len(s.r.Producers), err)
+		}
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
 	}
-	if n := after.TotalAlloc - before.TotalAlloc; n > 30*producers {
-		t.Errorf("%d bytes of memory for a range without producers", n)
+	if least > 30*producers {
+		t.Errorf("%d bytes of memory for a range without producers", least)
 	}
-	s, err = w.up.source(Part{id(0), 0, 1 << 20}, false)
+	s, err := w.up.source(Part{id(0), 0, 1 << 20}, false)
 	if err != nil || s.r.End != producers || len(s.r.Producers) < 30*producers {
 		t.Errorf("to %d, with %d bytes of producers: %v", s.r.End, len(s.r.Producers), err)
 	}
