@@ -133,11 +133,37 @@ func TestWhatAnIncarnationConfirmedIsForgotten(t *testing.T) {
 	}
 	l.SetPeers(peer(5))
 	l.Lead(time.Now(), Partition{ID: id, Log: log1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2}, ISR: []int32{1, 2}, MinInSync: 1})
-	l.led[id].confirmed(time.Now(), rpc.Incarnation{Broker: 2, Epoch: 5}, 1) // on disk there, and not yet here
+	l.led[id].confirmed(time.Now(), nil, rpc.Incarnation{Broker: 2, Epoch: 5}, 1) // on disk there, and not yet here
 	l.SetPeers(peer(6))
 	write(t, s, log1, 10)
 	if at := log1.Progress().HighWatermark; at != 0 {
 		t.Errorf("committed to %d by the word of a registration that is over", at)
+	}
+}
+
+// Nor does what was taken off its stream just before, and comes to the log after that was told to
+// forget it: whoever reads the stream may have been held up there.
+func TestWhatAnEndedFeedConfirmsIsForgotten(t *testing.T) {
+	l := testLeader(t, 0, func([]metadata.PartitionChange) error { return nil })
+	s := testStore(t)
+	id, log1 := testLog(t, s, 0, log.Replicas{InSync: []int32{2}})
+	of := func(epoch int64) rpc.Incarnation { return rpc.Incarnation{Broker: 2, Epoch: epoch} }
+	l.SetPeers(map[int32]Peer{2: {Incarnation: of(5), Address: "two"}})
+	l.Lead(time.Now(), Partition{ID: id, Log: log1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2}, ISR: []int32{1, 2}, MinInSync: 1})
+	p := l.led[id]
+	ended := (*p.feeds.Load())[0]
+	l.SetPeers(map[int32]Peer{2: {Incarnation: of(6), Address: "two"}})
+	write(t, s, log1, 10)
+	p.confirmed(time.Now(), ended, of(5), 1)
+	if at := log1.Progress().HighWatermark; at != 0 {
+		t.Errorf("committed to %d by the word of a registration that is over", at)
+	}
+	if m := p.isr.member(2); m.epoch != 0 {
+		t.Errorf("who has ended is known by registration %d", m.epoch)
+	}
+	p.confirmed(time.Now(), (*p.feeds.Load())[0], of(6), 1)
+	if at := log1.Progress().HighWatermark; at != 1 {
+		t.Errorf("committed to %d by the word of its registration", at)
 	}
 }
 
@@ -165,8 +191,8 @@ func TestWhoIsProposedHasWhatIsCommitted(t *testing.T) {
 		defer close(done)
 		for i := range storage.Offset(n) {
 			has.Store(int64(i))
-			p.confirmed(time.Now(), rpc.Incarnation{Broker: 3, Epoch: 1}, i)
-			p.confirmed(time.Now(), rpc.Incarnation{Broker: 2, Epoch: 1}, i+1)
+			p.confirmed(time.Now(), nil, rpc.Incarnation{Broker: 3, Epoch: 1}, i)
+			p.confirmed(time.Now(), nil, rpc.Incarnation{Broker: 2, Epoch: 1}, i+1)
 		}
 	}()
 	for going := true; going; {
