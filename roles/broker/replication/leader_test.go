@@ -167,6 +167,62 @@ func TestWhatAnEndedFeedConfirmsIsForgotten(t *testing.T) {
 	}
 }
 
+// What a follower has confirmed counts for nothing once it is to shorten its log, or does not take the
+// partition any more: until it confirms anew, nothing is committed that it would count for.
+func TestWhoIsShortenedOrRefusesHasConfirmedNothing(t *testing.T) {
+	for name, ends := range map[string]func(l *lane, f *feed){
+		"shortened": func(l *lane, f *feed) {
+			f.state, f.session, l.sessions[2] = feedOpening, 2, f
+			l.opened(time.Now(), f, &rpc.Reply{Session: 2, History: log.History{Epochs: []log.EpochStart{{Epoch: 0, Start: 0}}, End: 2, Synced: 2}})
+		},
+		"refuses": func(l *lane, _ *feed) { l.takeReply(time.Now(), &rpc.Reply{Kind: rpc.ReplyRefused, Session: 1}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := testLeader(t, time.Hour, func([]metadata.PartitionChange) error { return nil })
+			s := testStore(t)
+			id, log1 := testLog(t, s, 0, log.Replicas{InSync: []int32{2, 3}})
+			l.SetPeers(map[int32]Peer{2: {Incarnation: rpc.Incarnation{Broker: 2, Epoch: 5}, Address: "two"}, 3: {Incarnation: rpc.Incarnation{Broker: 3, Epoch: 6}, Address: "three"}})
+			l.Lead(time.Now(), Partition{ID: id, Log: log1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2, 3}, ISR: []int32{1, 2, 3}, MinInSync: 1})
+			l.stop() // the streams, which reach nobody
+			l.running.Wait()
+			writeMany(t, s, log1, 3, 10)
+			f := (*l.led[id].feeds.Load())[0]
+			f.state, f.session, f.next, f.lane.sessions[1] = feedStreams, 1, 3, f
+			on := f.lane
+			on.confirmed(time.Now(), f, &rpc.Reply{Session: 1, Offset: 3})
+			ends(on, f)
+			l.led[id].confirmed(time.Now(), nil, rpc.Incarnation{Broker: 3, Epoch: 6}, 3)
+			if at := log1.Progress().HighWatermark; at != 0 {
+				t.Errorf("committed to %d", at)
+			}
+		})
+	}
+}
+
+// A feed whose log is led no more sends nothing: its high watermark is another leader's, of records that
+// its followers may not have.
+func TestWhatIsLedNoMoreIsNotPushed(t *testing.T) {
+	lane, feeds, s := noticing(t, 1)
+	is := feeds[0].p.log
+	is.SetReplicas(log.Replicas{InSync: []int32{2}})
+	write(t, s, is, 10)
+	lane.push(feeds[0])
+	if m := sends(lane.compose(time.Now(), true)); len(m) != 1 {
+		t.Fatalf("it is pushed as %+v", m)
+	}
+	err := is.BecomeFollower(2)
+	if err == nil {
+		err = is.SetHighWatermark(1, 2)
+	}
+	if at := is.HighWatermark(); err != nil || at != 1 {
+		t.Fatalf("committed to %d by who leads next: %v", at, err)
+	}
+	lane.push(feeds[0])
+	if m := lane.compose(time.Now(), true); len(m.Entries) != 0 {
+		t.Errorf("it is pushed as %+v", m.Entries)
+	}
+}
+
 // A follower that is proposed has all that is committed, though that moves while it is
 // looked at.
 func TestWhoIsProposedHasWhatIsCommitted(t *testing.T) {
