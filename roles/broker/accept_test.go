@@ -99,19 +99,7 @@ func TestATransactionWhoseMarkerIsGivenUpIsOpen(t *testing.T) {
 		c.nodes[1].settle(t.Context())
 		c.produced("events", "a")
 		l := c.log(1, "events")
-		sent := batchWith(t, batch.BuilderOptions{Transactional: true, Producer: &batch.Producer{ID: 9}}, "aborted")
-		g, _, err := l.BeginVerification(9, 0, 0)
-		if err == nil {
-			err = c.nodes[1].store.Admit(t.Context(), len(sent))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		done := make(appendAnswer, 1)
-		l.Append(time.Now(), sent, log.AppendOptions{Epoch: storage.NoEpoch, Guard: g}, done)
-		if r := <-done; r.Err != nil {
-			t.Fatal(r.Err)
-		}
+		done := c.transacts(l, 9, "aborted")
 		c.eventually("the bucket has it", func() bool { return c.partition("events").CommittedEnd() == 2 })
 		c.bucket.Set(bucket.Rule{Op: bucket.OpPut, Err: errors.New("503"), Temporary: true})
 		l.AppendMarker(t.Context(), time.Now(), log.Marker{ProducerID: 9}, log.MarkerOptions{Epoch: storage.NoEpoch}, done)
@@ -133,6 +121,25 @@ func TestATransactionWhoseMarkerIsGivenUpIsOpen(t *testing.T) {
 			t.Errorf("it is stable to %d, and of a transaction from 1 on nobody knows how it ended", at.LastStable)
 		}
 	})
+}
+
+// transacts appends a record in a transaction of a producer, and returns where the next append may be answered.
+func (c *held) transacts(l *log.Log, producer int64, text string) appendAnswer {
+	c.t.Helper()
+	sent := batchWith(c.t, batch.BuilderOptions{Transactional: true, Producer: &batch.Producer{ID: producer}}, text)
+	g, _, err := l.BeginVerification(producer, 0, 0)
+	if err == nil {
+		err = c.nodes[1].store.Admit(c.t.Context(), len(sent))
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	done := make(appendAnswer, 1)
+	l.Append(time.Now(), sent, log.AppendOptions{Epoch: storage.NoEpoch, Guard: g}, done)
+	if r := <-done; r.Err != nil {
+		c.t.Fatal(r.Err)
+	}
+	return done
 }
 
 // Nor is a bucket that has lost what would tell of producers in the way of who gives all up.

@@ -55,12 +55,14 @@ func (b *Broker) dropParted(ctx context.Context, image *metadata.Image) error {
 	return nil
 }
 
-// goOnFromBucket has a log begin anew at the committed end that this broker is to lead, who may
-// have been elected out of sync, as somebody asked for, and that parted from what the bucket has:
-// what was acknowledged and is there stays what it is. The log is neither led nor followed. It is
-// errRebuilding until the bucket was asked. One that cannot be asked keeps nobody from leading.
+// goOnFromBucket has a log begin anew at the committed end that this broker is to lead, where it cannot go on
+// from what it has: it ends before what the bucket has, or it parted from that, for this broker may have been
+// elected out of sync, as somebody asked for. What was acknowledged and is there stays what it is, with what the bucket
+// knows of producers and open transactions. The log is neither led nor followed. It is errRebuilding until the bucket
+// was asked. One that cannot be asked keeps nobody from leading.
 func (b *Broker) goOnFromBucket(p *partition, t *metadata.Topic, is *metadata.Partition, l *log.Log) error {
-	if guard.Check("broker.unclean-meets-bucket", !b.mayHaveParted(p.id(), is, l)) {
+	lacks := b.lacksOfBucket(is, l)
+	if !lacks && guard.Check("broker.unclean-meets-bucket", !b.mayHaveParted(p.id(), is, l)) {
 		delete(b.rebuilds.unmet, p.id())
 		return nil
 	}
@@ -68,6 +70,10 @@ func (b *Broker) goOnFromBucket(p *partition, t *metadata.Topic, is *metadata.Pa
 	last, _ := is.Ranges().Last()
 	end, was, has, cluster := is.CommittedEnd(), l.End(), l.EpochAt(last.End-1), b.clusterID()
 	_, err := b.rebuild(p.id(), is, func(state []byte) error {
+		if lacks {
+			b.log.Warn("a log ends before what the bucket has, and begins anew where that ends", "topic", t.Name, "partition", p.index, "end", was, "bucket-end", end)
+			return l.RestartFromBucket(end, state)
+		}
 		wrote, err := b.bucketEpoch(b.ctx, cluster, p.id(), last)
 		if err != nil || wrote == has {
 			return err
@@ -84,9 +90,21 @@ func (b *Broker) goOnFromBucket(p *partition, t *metadata.Topic, is *metadata.Pa
 		return nil
 	}
 	delete(b.rebuilds.of, p.id())
+	if lacks {
+		b.log.Error("a log ends before what the bucket has, and is led from where that ends without what the bucket knows of its producers and open transactions",
+			"topic", t.Name, "partition", p.index, "end", was, "bucket-end", end, "error", err)
+		return nil
+	}
 	b.log.Error("this broker was elected out of sync, and its log is led though it may have parted from what the bucket has", "topic", t.Name, "partition", p.index,
 		"end", was, "bucket-end", end, "epoch", has, "error", err)
 	return nil
+}
+
+// lacksOfBucket reports whether a log ends before what the bucket has of it: its disk is another one, or was
+// never in sync.
+func (b *Broker) lacksOfBucket(is *metadata.Partition, l *log.Log) bool {
+	last, ranged := is.Ranges().Last()
+	return ranged && b.opt.Tier != nil && l.Err() == nil && !guard.Check("broker.short-log-meets-bucket", l.End() >= last.End)
 }
 
 // noteUnmet notes that this broker, by an image that is about to be carried out, is held to have all of

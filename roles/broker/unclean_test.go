@@ -12,8 +12,10 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // A replica that is ahead of a leader which was elected without what it holds, as somebody
@@ -243,5 +245,49 @@ func uncleanOverBucket(t *testing.T, meanwhile func(c *held, parted int32)) {
 		c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 })
 		c.produce(c.leads("events"), "events", -1, "c0")
 		c.want("events", append(want, "c0")...)
+	})
+}
+
+// One whose log ends before what the bucket has, or is empty, knows what the bucket knows: who sends again
+// what is there has it there once, and a transaction that was under way when all else was lost is nobody's
+// to read before its end has come, and not once it was aborted.
+func TestAnUncleanLeaderThatHasLessKnowsWhatTheBucketKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 1)
+		c.controller.createTopic("events", 1)
+		c.nodes[1].settle(t.Context())
+		k := c.leads("events").connect()
+		k.send(lone(t, "events", &batch.Producer{ID: 7}, time.Minute, "a"))
+		if at, err := producedAt(k.receive()); err != nil || at != 0 {
+			t.Fatalf("at %d, %v", at, err)
+		}
+		k.conn.Close()
+		c.transacts(c.log(1, "events"), 9, "aborted")
+		c.eventually("the bucket has it", func() bool { return c.partition("events").CommittedEnd() == 2 })
+		c.kill(1)
+		c.begin(1, disk.NewMem(disk.MemOptions{}), func(o *Options) { o.Directory = [16]byte{1: 2} })
+		elect := controller.LeaderElection{Partition: storage.PartitionID{Topic: c.topicID("events")}, Leader: 1, Unclean: true}
+		c.eventually("it is elected", func() bool {
+			return c.controller.ElectLeaders(t.Context(), []controller.LeaderElection{elect})[0] == nil
+		})
+		k = c.leads("events").connect()
+		defer k.conn.Close()
+		l := c.log(1, "events")
+		if at := l.Offsets(); at.LastStable != 1 || at.HighWatermark != 2 {
+			t.Errorf("it is stable to %d of %d, and of a transaction from 1 on nobody knows how it ended", at.LastStable, at.HighWatermark)
+		}
+		k.send(lone(t, "events", &batch.Producer{ID: 7}, time.Minute, "a"))
+		if at, err := producedAt(k.receive()); err != nil || at != 0 {
+			t.Errorf("what the bucket has, and is sent again, is answered with %d, %v", at, err)
+		}
+		done := make(appendAnswer, 1)
+		l.AppendMarker(t.Context(), time.Now(), log.Marker{ProducerID: 9}, log.MarkerOptions{Epoch: storage.NoEpoch}, done)
+		if r := <-done; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		aborted, _ := l.Aborted(0, l.End())
+		if len(aborted) != 1 || aborted[0].ProducerID != 9 || aborted[0].First != 1 {
+			t.Errorf("aborted are %+v", aborted)
+		}
 	})
 }

@@ -92,8 +92,8 @@
 //
 // Concurrency. Everything exported is safe for concurrent use. Lock order:
 // Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu),
-// then the WAL's or that of Store.refusals. No file is read, and no caller's code runs,
-// under a lock; the WAL's memory is written
+// then the WAL's or that of Store.refusals. No file is read, and no caller's code runs but
+// Confirmer.Stands, under a lock; the WAL's memory is written
 // under Log.mu, which is what orders a partition's frames. Goroutines: one for
 // each store, which forgets producers and writes states.
 //

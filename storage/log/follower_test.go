@@ -484,6 +484,24 @@ func TestElectedFollowerTakesTheControllersWord(t *testing.T) {
 	}
 }
 
+// TestElectedFollowerTakesTheLogStart that it was told, and was to wait with.
+func TestElectedFollowerTakesTheLogStart(t *testing.T) {
+	s := open(t, tiered(disk.NewMem(disk.MemOptions{})))
+	l := following(t, s, partition(topicA, 0), 3)
+	replicate(t, l, 3, stamped(values(t, "0"), 0, 2), stamped(values(t, "1"), 1, 3), stamped(values(t, "2"), 2, 3))
+	setLogStart(t, l, 2)
+	if at := l.LogStart(); at != 0 {
+		t.Fatalf("what may not be the leader's is gone before %d", at)
+	}
+	l.SetReplicas(Replicas{InSync: []int32{2}})
+	if err := l.BecomeLeader(4); err != nil {
+		t.Fatal(err)
+	}
+	if h := l.History(); h.LogStart != 2 || h.HighWatermark != 2 || h.Epochs[0] != (EpochStart{3, 2}) {
+		t.Fatalf("%+v", h)
+	}
+}
+
 // TestWhatIsNotLedIsNotUploaded: but as soon as it is.
 func TestWhatIsNotLedIsNotUploaded(t *testing.T) {
 	s := open(t, tiered(disk.NewMem(disk.MemOptions{})))

@@ -145,15 +145,30 @@ func (l *Log) SetReplicas(r Replicas) {
 	o.tell(l)
 }
 
+// Confirmer is who passes on what a follower confirms. Stands reports whether its word counts, and
+// counts no more once [Log.Forget] is called behind it. It is called with the log locked: it must not
+// block, nor call the log.
+type Confirmer interface{ Stands() bool }
+
 // Confirm says that a follower has what is led under the epoch up to an offset: on disk, but
 // with Config.EarlyAcks.
 // Of several that come the largest counts; they count for nothing once the epoch ends,
 // or the follower is forgotten. Errors: ErrFenced, another epoch is led.
 func (l *Log) Confirm(replica int32, synced storage.Offset, leaderEpoch storage.Epoch) error {
+	return l.ConfirmBy(nil, replica, synced, leaderEpoch)
+}
+
+// ConfirmBy is Confirm of what somebody passes on; nil: who stands. Errors: ErrFenced also where its
+// word does not stand any more.
+func (l *Log) ConfirmBy(by Confirmer, replica int32, synced storage.Offset, leaderEpoch storage.Epoch) error {
 	l.mu.Lock()
 	if l.epoch == storage.NoEpoch || !guard.Check("log.confirm-epoch", leaderEpoch == l.epoch) {
 		defer l.mu.Unlock()
 		return fmt.Errorf("replica %d confirms %s under epoch %d, %d is led: %w", replica, l.id, leaderEpoch, l.epoch, ErrFenced)
+	}
+	if by != nil && !guard.Check("log.confirm-stands", by.Stands()) {
+		defer l.mu.Unlock()
+		return fmt.Errorf("replica %d confirms %s by a stream that has ended: %w", replica, l.id, ErrFenced)
 	}
 	l.replica.confirm(replica, synced)
 	o := l.advance()

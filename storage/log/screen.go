@@ -25,8 +25,8 @@ func (l *Log) Config() Config { return *l.config.Load() }
 // is in the log already done is told as by Append, and it goes no further. What it lets
 // pass, Append looks at again, with o.Transformed where it was changed. follows says that
 // the caller will have appended, by then, the batch that comes before it in the producer's
-// sequence, of which the log does not know yet. Of a batch of a transaction the sequence is
-// left to Append: those before it may wait for the coordinator's word.
+// sequence, of which the log does not know yet. Of a batch of a transaction the sequence, and
+// where the log is to end, is left to Append: those before it may wait for the coordinator's word.
 //
 // It may wait for memory to read a condition in, as long as ctx allows. Errors: those of
 // Append and [Log.Transcode].
@@ -77,7 +77,7 @@ func (l *Log) screen(b batch.Batch, c *Config, o AppendOptions, follows bool, do
 			return result, false, false, err
 		}
 	}
-	if o.Condition.set && !guard.Check("log.screen-condition", o.Condition.end == l.end) {
+	if o.Condition.set && !b.IsTransactional() && !guard.Check("log.screen-condition", o.Condition.end == l.end) {
 		err := l.refuseCondition(o, done)
 		return result, false, err == nil, err
 	}

@@ -70,6 +70,49 @@ func TestScreenSaysWhatAppendWould(t *testing.T) {
 	}
 }
 
+// TestScreenLeavesConditionsOfTransactionsToAppend: what a transaction has sent before may wait
+// for its coordinator's word, and not be in the log yet. Of any other batch it asks now.
+func TestScreenLeavesConditionsOfTransactionsToAppend(t *testing.T) {
+	s := open(t, small(disk.NewMem(disk.MemOptions{})))
+	id := partition(storage.TopicID{1}, 0)
+	l, err := s.Create(id, Config{ExpectOffset: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.BecomeLeader(1); err != nil {
+		t.Fatal(err)
+	}
+	producer := &batch.Producer{ID: 7}
+	first := expecting(t, batch.BuilderOptions{Transactional: true, Producer: producer}, "0")
+	second := expecting(t, batch.BuilderOptions{Transactional: true, Producer: &batch.Producer{ID: 7, BaseSequence: 1}}, "1")
+	late := expecting(t, batch.BuilderOptions{Transactional: true, Producer: &batch.Producer{ID: 7, BaseSequence: 2}}, "1")
+	of := verify(t, l, first)
+	for _, b := range []batch.Batch{first, second, late} {
+		if screened, a, err := screen(t, l, b, false); err != nil || screened.Answered || !a.pending() {
+			t.Fatalf("%+v, %v", screened, err)
+		}
+	}
+	for _, b := range []batch.Batch{first, second} {
+		a := sendScreened(t, l, b, of)
+		if r := a.wait(t); r.Err != nil {
+			t.Fatalf("what followed on what it expected: %v", r.Err)
+		}
+	}
+	wantUnexpected(t, sendScreened(t, l, late, of).wait(t).Err, UnexpectedEndError{Expected: 1, End: 2})
+	_, _, err = screen(t, l, expecting(t, batch.BuilderOptions{}, "1"), false)
+	wantUnexpected(t, err, UnexpectedEndError{Expected: 1, End: 2})
+}
+
+// sendScreened appends a batch of a transaction, with the condition that is read of it.
+func sendScreened(t testing.TB, l *Log, b batch.Batch, of Guard) answer {
+	t.Helper()
+	condition, err := conditionOf(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return send(t, l, b, AppendOptions{Epoch: 1, Guard: of, Condition: condition})
+}
+
 // TestReplicasTakeWhatTransformsLeave: batches with holes, and without a record, are
 // followed, recovered and found by time like others, and their producers go on behind them,
 // with whoever leads then.

@@ -200,6 +200,9 @@ func (cg *consumerGroup) heartbeatOf(r Request, req *kmsg.ConsumerGroupHeartbeat
 			!guard.Check("group.instance-released", static.epoch == leaveStaticEpoch):
 			return nil, refused(kerr.UnreleasedInstanceID, "Static member %s with instance id %s cannot join the group because the instance id is owned by member %s.",
 				req.MemberID, *req.InstanceID, static.id)
+		case static != nil && joins && static.id != req.MemberID && !guard.Check("group.member-id-once", m == nil):
+			return nil, refused(kerr.UnreleasedInstanceID, "Member %s cannot join the group with instance id %s, which was member %s's, because it is another member already.",
+				req.MemberID, *req.InstanceID, static.id)
 		}
 		if static != nil {
 			m = static

@@ -35,5 +35,5 @@
 // in sync; three for each stream to a follower, which end with it. Close of a Leader ends
 // and waits for its own. Lock order: Leader.mu, led.mu, link.mu; Follower.mu, intake.mu;
 // led.setting is taken before led.mu, and held while the log is told whom it waits for. No
-// log is called under led.mu or link.mu.
+// log is called under led.mu or link.mu; a log takes link.mu under its own.
 package replication

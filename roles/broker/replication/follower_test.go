@@ -78,6 +78,20 @@ func TestWhoseSessionIsReplacedIsTold(t *testing.T) {
 	}
 }
 
+// That a message was taken is said behind all that it, or what came meanwhile, has ended: the leader
+// takes it for the word of those that are left.
+func TestAnAnswerComesBehindWhatHasEnded(t *testing.T) {
+	f := testFollower()
+	f.o.Store = testStore(t)
+	in := &intake{f: f, wake: make(chan struct{}, 1), stamp: 9, said: 3, replies: make([]rpc.Reply, mostAnswers+1)}
+	if m := in.answers(true); m == nil || len(m.Entries) != mostAnswers || m.Stamp != 3 {
+		t.Errorf("with some: stamp %d, %d entries", m.Stamp, len(m.Entries))
+	}
+	if m := in.answers(true); m == nil || len(m.Entries) != 1 || m.Stamp != 9 {
+		t.Errorf("with the last: stamp %d, %d entries", m.Stamp, len(m.Entries))
+	}
+}
+
 func TestWhatAFollowerMayConfirm(t *testing.T) {
 	k := &link{}
 	l := newLane(k, nil)

@@ -64,6 +64,11 @@ func TestCommonIsWhereTheLogsCeaseToAgree(t *testing.T) {
 			t.Errorf("%s: %d, %v, want %d", name, at, ok, c.at)
 		}
 	}
+	later := starts(150, 2, 100)
+	later.LogStart = 100
+	if at, ok := common(later, starts(50, 1, 0)); ok {
+		t.Errorf("a follower that ends before its leader begins goes on at %d", at)
+	}
 }
 
 // Logs that grow by leaders' appends, replication and truncation to what is common are

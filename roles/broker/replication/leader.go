@@ -272,13 +272,17 @@ func (p *led) retire() {
 	p.setting.Unlock()
 }
 
-// confirmed takes what a follower has on disk.
-func (p *led) confirmed(now time.Time, by rpc.Incarnation, synced storage.Offset) {
-	if p.log.Confirm(by.Broker, synced, p.epoch) != nil {
-		return // it is not led any more
+// confirmed takes what a follower has on disk, by what a feed passes on.
+func (p *led) confirmed(now time.Time, f log.Confirmer, by rpc.Incarnation, synced storage.Offset) {
+	if p.log.ConfirmBy(f, by.Broker, synced, p.epoch) != nil {
+		return // it is not led any more, or the feed has ended: what came by it is forgotten, or will be
 	}
 	end := p.log.Progress().End
 	p.mu.Lock()
+	if f != nil && !f.Stands() {
+		p.mu.Unlock()
+		return
+	}
 	p.isr.confirm(now, by.Broker, by.Epoch, synced, end)
 	joins := !slices.Contains(p.isr.committed, by.Broker) && !slices.Contains(p.isr.proposed, by.Broker)
 	p.mu.Unlock()

@@ -133,11 +133,93 @@ func TestWhatAnIncarnationConfirmedIsForgotten(t *testing.T) {
 	}
 	l.SetPeers(peer(5))
 	l.Lead(time.Now(), Partition{ID: id, Log: log1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2}, ISR: []int32{1, 2}, MinInSync: 1})
-	l.led[id].confirmed(time.Now(), rpc.Incarnation{Broker: 2, Epoch: 5}, 1) // on disk there, and not yet here
+	l.led[id].confirmed(time.Now(), nil, rpc.Incarnation{Broker: 2, Epoch: 5}, 1) // on disk there, and not yet here
 	l.SetPeers(peer(6))
 	write(t, s, log1, 10)
 	if at := log1.Progress().HighWatermark; at != 0 {
 		t.Errorf("committed to %d by the word of a registration that is over", at)
+	}
+}
+
+// Nor does what was taken off its stream just before, and comes to the log after that was told to
+// forget it: whoever reads the stream may have been held up there.
+func TestWhatAnEndedFeedConfirmsIsForgotten(t *testing.T) {
+	l := testLeader(t, 0, func([]metadata.PartitionChange) error { return nil })
+	s := testStore(t)
+	id, log1 := testLog(t, s, 0, log.Replicas{InSync: []int32{2}})
+	of := func(epoch int64) rpc.Incarnation { return rpc.Incarnation{Broker: 2, Epoch: epoch} }
+	l.SetPeers(map[int32]Peer{2: {Incarnation: of(5), Address: "two"}})
+	l.Lead(time.Now(), Partition{ID: id, Log: log1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2}, ISR: []int32{1, 2}, MinInSync: 1})
+	p := l.led[id]
+	ended := (*p.feeds.Load())[0]
+	l.SetPeers(map[int32]Peer{2: {Incarnation: of(6), Address: "two"}})
+	write(t, s, log1, 10)
+	p.confirmed(time.Now(), ended, of(5), 1)
+	if at := log1.Progress().HighWatermark; at != 0 {
+		t.Errorf("committed to %d by the word of a registration that is over", at)
+	}
+	if m := p.isr.member(2); m.epoch != 0 {
+		t.Errorf("who has ended is known by registration %d", m.epoch)
+	}
+	p.confirmed(time.Now(), (*p.feeds.Load())[0], of(6), 1)
+	if at := log1.Progress().HighWatermark; at != 1 {
+		t.Errorf("committed to %d by the word of its registration", at)
+	}
+}
+
+// What a follower has confirmed counts for nothing once it is to shorten its log, or does not take the
+// partition any more: until it confirms anew, nothing is committed that it would count for.
+func TestWhoIsShortenedOrRefusesHasConfirmedNothing(t *testing.T) {
+	for name, ends := range map[string]func(l *lane, f *feed){
+		"shortened": func(l *lane, f *feed) {
+			f.state, f.session, l.sessions[2] = feedOpening, 2, f
+			l.opened(time.Now(), f, &rpc.Reply{Session: 2, History: log.History{Epochs: []log.EpochStart{{Epoch: 0, Start: 0}}, End: 2, Synced: 2}})
+		},
+		"refuses": func(l *lane, _ *feed) { l.takeReply(time.Now(), &rpc.Reply{Kind: rpc.ReplyRefused, Session: 1}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := testLeader(t, time.Hour, func([]metadata.PartitionChange) error { return nil })
+			s := testStore(t)
+			id, log1 := testLog(t, s, 0, log.Replicas{InSync: []int32{2, 3}})
+			l.SetPeers(map[int32]Peer{2: {Incarnation: rpc.Incarnation{Broker: 2, Epoch: 5}, Address: "two"}, 3: {Incarnation: rpc.Incarnation{Broker: 3, Epoch: 6}, Address: "three"}})
+			l.Lead(time.Now(), Partition{ID: id, Log: log1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2, 3}, ISR: []int32{1, 2, 3}, MinInSync: 1})
+			l.stop() // the streams, which reach nobody
+			l.running.Wait()
+			writeMany(t, s, log1, 3, 10)
+			f := (*l.led[id].feeds.Load())[0]
+			f.state, f.session, f.next, f.lane.sessions[1] = feedStreams, 1, 3, f
+			on := f.lane
+			on.confirmed(time.Now(), f, &rpc.Reply{Session: 1, Offset: 3})
+			ends(on, f)
+			l.led[id].confirmed(time.Now(), nil, rpc.Incarnation{Broker: 3, Epoch: 6}, 3)
+			if at := log1.Progress().HighWatermark; at != 0 {
+				t.Errorf("committed to %d", at)
+			}
+		})
+	}
+}
+
+// A feed whose log is led no more sends nothing: its high watermark is another leader's, of records that
+// its followers may not have.
+func TestWhatIsLedNoMoreIsNotPushed(t *testing.T) {
+	lane, feeds, s := noticing(t, 1)
+	is := feeds[0].p.log
+	is.SetReplicas(log.Replicas{InSync: []int32{2}})
+	write(t, s, is, 10)
+	lane.push(feeds[0])
+	if m := sends(lane.compose(time.Now(), true)); len(m) != 1 {
+		t.Fatalf("it is pushed as %+v", m)
+	}
+	err := is.BecomeFollower(2)
+	if err == nil {
+		err = is.SetHighWatermark(1, 2)
+	}
+	if at := is.HighWatermark(); err != nil || at != 1 {
+		t.Fatalf("committed to %d by who leads next: %v", at, err)
+	}
+	lane.push(feeds[0])
+	if m := lane.compose(time.Now(), true); len(m.Entries) != 0 {
+		t.Errorf("it is pushed as %+v", m.Entries)
 	}
 }
 
@@ -165,8 +247,8 @@ func TestWhoIsProposedHasWhatIsCommitted(t *testing.T) {
 		defer close(done)
 		for i := range storage.Offset(n) {
 			has.Store(int64(i))
-			p.confirmed(time.Now(), rpc.Incarnation{Broker: 3, Epoch: 1}, i)
-			p.confirmed(time.Now(), rpc.Incarnation{Broker: 2, Epoch: 1}, i+1)
+			p.confirmed(time.Now(), nil, rpc.Incarnation{Broker: 3, Epoch: 1}, i)
+			p.confirmed(time.Now(), nil, rpc.Incarnation{Broker: 2, Epoch: 1}, i+1)
 		}
 	}()
 	for going := true; going; {

@@ -221,6 +221,14 @@ func (l *lane) note(f *feed) {
 	l.notices = append(l.notices, f)
 }
 
+// Stands implements [log.Confirmer]: what is taken of a follower at the moment its feed ends, for its
+// registration has, counts for nothing.
+func (f *feed) Stands() bool {
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	return f.lane != nil
+}
+
 // heard is when the follower was last known to follow, as of when it was asked.
 func (f *feed) heard() time.Time {
 	f.link.mu.Lock()

@@ -117,7 +117,7 @@ func (l *lane) confirmed(now time.Time, f *feed, e *rpc.Reply) {
 	if !current || restarts {
 		return
 	}
-	f.p.confirmed(now, l.link.peer.Incarnation, synced)
+	f.p.confirmed(now, f, l.link.peer.Incarnation, synced)
 	if l == l.link.catchUp {
 		l.toTail(f, e.Session, synced)
 	}
