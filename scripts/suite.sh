@@ -5,6 +5,8 @@
 #   kgo      the tests of franz-go alone, over and over for SOAK minutes
 #   chaos    SIGKILL, power cuts and outages of the bucket of the real binary (root)
 #   power    three of it whose power fails at once, over and over (root)
+#   stalls   three of it whose leaders are paused or cut off, over and over (root)
+#   full     one of it with 10 GiB that are not uploaded, killed and started; takes 12 GiB of disk (root)
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it; with SOAK, some are missed by a seed too
 #   fuzz     every fuzz target for a while
@@ -94,6 +96,12 @@ chaos() {
 }
 power() {
 	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -vet=off -tags grpcnotrace,chaos -timeout 200m -v -run '^TestPowerFailsOverAndOver$' ./test/chaos
+}
+stalls() {
+	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -vet=off -tags grpcnotrace,chaos -timeout 200m -v -run '^TestLeadersStallOverAndOver$' ./test/chaos
+}
+full() {
+	RUSTMQ_BIN=$PWD/bin/rustmq go test -count=1 -vet=off -tags grpcnotrace,chaos -timeout 30m -v -run '^TestANodeFullOfWhatIsNotUploadedIsKilledOverAndOver$' ./test/chaos
 }
 buckets() {
 	for tool in node openssl curl; do
@@ -222,7 +230,7 @@ sdk() {
 	test/compat/sdk/interchange.sh bin/rustmq build/sdk/go build/rust/debug/examples/interchange build
 }
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | bits | sdk | docs | api | console | batteries | packages | hour | seeds | power | cuts | leaders) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | bits | sdk | docs | api | console | batteries | packages | hour | seeds | power | stalls | full | cuts | leaders) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

@@ -91,7 +91,7 @@ func goals() []goal {
 			}
 			return fmt.Sprintf("0 of what was acked was lost, or acked twice, in %s and %s simulated", number(real), number(simulated)), real+simulated >= 1000
 		}},
-		open("a node with 10 GiB that were not uploaded serves within 5 s of SIGKILL", "not measured"),
+		share("a node with 10 GiB that were not uploaded serves within 5 s of SIGKILL", "%s of %s, from the start of the process until all its partitions have acked, and given their first and last records", 100, "full_restarts_in_time", "full_restarts", "full"),
 		open("the p99 of produce stays within 10 % while the bucket is away for an hour, until the log is full; then producers are slowed",
 			"producing and the tail go on through every way to fail, and a full log slows and then refuses (`TestBucketOutages`); not measured for an hour"),
 		{"a bucket that refuses everything is asked at most 1.2 times as much", []string{"chaos"}, func(s sums) (string, bool) {
