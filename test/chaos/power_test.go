@@ -5,9 +5,12 @@ package chaos
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // powerRounds are the cuts that one cluster goes through in TestPowerFailsOverAndOver.
@@ -23,7 +26,7 @@ func TestPowerFailsOverAndOver(t *testing.T) {
 		t.Run(fmt.Sprint("lane=", lane), func(t *testing.T) {
 			t.Parallel()
 			for round := 0; round == 0 || time.Since(begun) < least; round++ {
-				if !t.Run(fmt.Sprint("round=", round), func(t *testing.T) { failPower(t, 90+lane) }) {
+				if !t.Run(fmt.Sprint("round=", round), func(t *testing.T) { failPower(t, 90+lane, round) }) {
 					return
 				}
 			}
@@ -32,8 +35,10 @@ func TestPowerFailsOverAndOver(t *testing.T) {
 }
 
 // failPower is the life of one cluster.
-func failPower(t *testing.T, number int) {
-	d := newVolumeCluster(t, number, 3, 1<<30).drill(300)
+func failPower(t *testing.T, number, round int) {
+	c := newVolumeCluster(t, number, 3, 1<<30)
+	c.vary(round)
+	d := c.drill(300)
 	all, began := []int{0, 1, 2}, time.Now()
 	for cut := range powerRounds {
 		if cut > 0 && d.rng.IntN(5) > 0 {
@@ -48,6 +53,11 @@ func failPower(t *testing.T, number int) {
 	d.judge(d.settle(d.history))
 	d.finish()
 	t.Logf("%v for each cut", (took / powerRounds).Round(10*time.Millisecond))
+}
+
+// vary has other moments drawn in each round, and in each cluster of it.
+func (c *cluster) vary(round int) {
+	c.rng = rand.New(rand.NewPCG(seeded.Seed(c.t), uint64(c.number)<<32|uint64(round)))
 }
 
 // powerUp mounts volumes again, side by side.

@@ -24,7 +24,7 @@ func TestLeadersStallOverAndOver(t *testing.T) {
 		t.Run(fmt.Sprint("lane=", lane), func(t *testing.T) {
 			t.Parallel()
 			for round := 0; round == 0 || time.Since(begun) < least; round++ {
-				if !t.Run(fmt.Sprint("round=", round), func(t *testing.T) { stallLeaders(t, 95+lane) }) {
+				if !t.Run(fmt.Sprint("round=", round), func(t *testing.T) { stallLeaders(t, 95+lane, round) }) {
 					return
 				}
 			}
@@ -33,8 +33,12 @@ func TestLeadersStallOverAndOver(t *testing.T) {
 }
 
 // stallLeaders is the life of one cluster.
-func stallLeaders(t *testing.T, number int) {
-	d := newNetworkCluster(t, number, 3).drill(300)
+func stallLeaders(t *testing.T, number, round int) {
+	c := newNetworkCluster(t, number, 3)
+	c.vary(round)
+	// Who hears nothing is left soon, or a stall takes as long as a client is patient.
+	c.clients = []kgo.Opt{kgo.ProduceRequestTimeout(time.Second), kgo.RequestTimeoutOverhead(2 * time.Second)}
+	d := c.drill(300)
 	alone := &producer{writer: 3}
 	refused := 0
 	for range stallRounds {
