@@ -73,7 +73,7 @@ $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*
 
 soak: build ## The suites that gain from time, for longer (SOAK=minutes, default 60); adds to docs/reliability.md
-	@SOAK=$${SOAK:-60} scripts/soak.sh hour bits chaos seeds fuzz kgo mutants
+	@SOAK=$${SOAK:-60} scripts/soak.sh hour bits chaos seeds power stalls full cuts leaders fuzz kgo mutants
 
 release: $(TOOLS)/nfpm $(TOOLS)/sbom ## Make what is released into build/release: VERSION=1.2.3 make release
 	@scripts/release.sh '$(VERSION)'

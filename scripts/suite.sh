@@ -4,6 +4,9 @@
 #            Streams against bin/rustmq; its answers against those of Apache Kafka
 #   kgo      the tests of franz-go alone, over and over for SOAK minutes
 #   chaos    SIGKILL, power cuts and outages of the bucket of the real binary (root)
+#   power    three of it whose power fails at once, over and over (root)
+#   stalls   three of it whose leaders are paused or cut off, over and over (root)
+#   full     one of it with 10 GiB that are not uploaded, killed and started; takes 12 GiB of disk (root)
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it; with SOAK, some are missed by a seed too
 #   fuzz     every fuzz target for a while
@@ -25,6 +28,8 @@
 #            a controller does with objects
 #   seeds    clusters of whole nodes in simulated time, ten seeds of the commit, or new ones
 #            for SOAK minutes; SEED=number repeats one, TIMES=n so many times
+#   cuts     the seeds' clusters, whose power fails at once over and over
+#   leaders  the seeds' clusters, of which who leads is paused or cut off over and over
 # What is random elsewhere has the seed of the commit too, or SEED (scripts/seed.sh).
 # A suite that lacks a tool or root says so and passes, but fails in CI.
 set -euo pipefail
@@ -87,7 +92,16 @@ compat() {
 	sed -n 's/^ *apache_test.go:[0-9]*: \(apache: .*\)/\1/p' "$dir/apache"
 }
 chaos() {
-	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -vet=off -tags grpcnotrace,chaos -parallel 8 -timeout 100m -v ./test/chaos
+	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -vet=off -tags grpcnotrace,chaos -parallel 8 -timeout 100m -v -skip 'OverAndOver' ./test/chaos
+}
+power() {
+	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -vet=off -tags grpcnotrace,chaos -timeout 200m -v -run '^TestPowerFailsOverAndOver$' ./test/chaos
+}
+stalls() {
+	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -vet=off -tags grpcnotrace,chaos -timeout 200m -v -run '^TestLeadersStallOverAndOver$' ./test/chaos
+}
+full() {
+	RUSTMQ_BIN=$PWD/bin/rustmq go test -count=1 -vet=off -tags grpcnotrace,chaos -timeout 30m -v -run '^TestANodeFullOfWhatIsNotUploadedIsKilledOverAndOver$' ./test/chaos
 }
 buckets() {
 	for tool in node openssl curl; do
@@ -151,7 +165,15 @@ hour() {
 	SOAK=${SOAK:-60} SEEDS=${SEEDS:-20} go test -count=1 -vet=off -timeout 100m -v -run Hour ./test/hour ./roles/controller
 }
 seeds() {
-	go test -count=1 -vet=off -tags grpcnotrace,seeds -timeout 200m -v ./test/seeds
+	# In a soak, those that have a suite of their own are left to it.
+	go test -count=1 -vet=off -tags grpcnotrace,seeds -timeout 200m -v ${SOAK:+-skip "$drills"} ./test/seeds
+}
+drills='^Test(PowerCutsOfAllLoseNothing|LeadersThatAreGoneAckNothing)$'
+cuts() {
+	GOGC=400 go test -count=1 -vet=off -tags grpcnotrace,seeds -timeout 200m -v -run '^TestPowerCutsOfAllLoseNothing$' ./test/seeds
+}
+leaders() {
+	GOGC=400 go test -count=1 -vet=off -tags grpcnotrace,seeds -timeout 200m -v -run '^TestLeadersThatAreGoneAckNothing$' ./test/seeds
 }
 docs() {
 	make -s generate
@@ -208,7 +230,7 @@ sdk() {
 	test/compat/sdk/interchange.sh bin/rustmq build/sdk/go build/rust/debug/examples/interchange build
 }
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | bits | sdk | docs | api | console | batteries | packages | hour | seeds) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | bits | sdk | docs | api | console | batteries | packages | hour | seeds | power | stalls | full | cuts | leaders) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

@@ -80,8 +80,8 @@ func (m *Mem) Crash(rng *rand.Rand) *Mem {
 			got := left[n]
 			if got == nil {
 				got = &memNode{now: n.afterCut(rng), modified: n.modified}
-				got.synced = slices.Clone(got.now)
-				after.used += int64(len(got.now))
+				got.synced = got.now.copied()
+				after.used += got.now.size
 				left[n] = got
 			}
 			got.names++
@@ -128,7 +128,7 @@ func (m *Mem) Clone() *Mem {
 	clone := func(n *memNode) *memNode {
 		got, ok := copies[n]
 		if !ok {
-			got = &memNode{now: slices.Clone(n.now), synced: slices.Clone(n.synced), pending: slices.Clone(n.pending), modified: n.modified}
+			got = &memNode{now: n.now.copied(), synced: n.synced.copied(), pending: slices.Clone(n.pending), modified: n.modified}
 			copies[n] = got
 		}
 		return got
@@ -140,7 +140,7 @@ func (m *Mem) Clone() *Mem {
 			found.now[name] = clone(n)
 			found.now[name].names++
 			if found.now[name].names == 1 {
-				after.used += int64(len(n.now))
+				after.used += n.now.size
 			}
 		}
 		for name, n := range d.synced {
@@ -160,29 +160,25 @@ func (m *Mem) Clone() *Mem {
 }
 
 // afterCut is the content that a power cut leaves of a file.
-func (n *memNode) afterCut(rng *rand.Rand) []byte {
-	out := slices.Clone(n.synced)
+func (n *memNode) afterCut(rng *rand.Rand) content {
+	out := n.synced.copied()
 	for _, w := range n.pending {
-		out = w.torn(out, rng)
+		w.torn(&out, rng)
 	}
 	return out
 }
 
 // torn applies what a power cut leaves of one write.
-func (w *memWrite) torn(b []byte, rng *rand.Rand) []byte {
-	whole := len(w.data)
+func (w *memWrite) torn(c *content, rng *rand.Rand) {
+	whole := w.length
 	switch kind := rng.IntN(6); {
 	case kind == 0: // nothing
-		return b
 	case kind == 1 || w.truncate:
-		return w.apply(b, 0, whole)
+		w.apply(c, 0, whole)
 	case kind == 2: // its first sectors
-		return w.apply(b, 0, w.cut(rng.IntN(whole+1), sectorSize))
+		w.apply(c, 0, w.cut(rng.IntN(whole+1), sectorSize))
 	case kind == 3: // the length it gave the file
-		if end := w.off + int64(whole); end > int64(len(b)) {
-			b = resized(b, end)
-		}
-		return b
+		c.reach(w.off + int64(whole))
 	default: // some sectors, or some pages
 		unit := sectorSize
 		if kind == 4 {
@@ -191,11 +187,10 @@ func (w *memWrite) torn(b []byte, rng *rand.Rand) []byte {
 		for from := 0; from < whole; {
 			to := min(whole, w.cut(from+unit, unit))
 			if rng.IntN(2) == 0 {
-				b = w.apply(b, from, to)
+				w.apply(c, from, to)
 			}
 			from = to
 		}
-		return b
 	}
 }
 

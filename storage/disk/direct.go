@@ -18,6 +18,10 @@ const (
 	// directAlign is what memory, offset and length of such a write are multiples
 	// of; no file system here asks for more.
 	directAlign = 4096
+	// directRead is from how many bytes on a read passes by the page cache where little of
+	// it is there: such is a start's, of a segment. Through the cache it takes ten times the
+	// processor time, and throws out what readers come for.
+	directRead = 4 << 20
 )
 
 // directFile is an osFile whose large writes go to the device from the caller's
@@ -27,6 +31,41 @@ type directFile struct {
 	path   string
 	direct atomic.Pointer[os.File] // made by the first large write
 	refuse atomic.Bool             // the file system takes no direct writes, or not now
+}
+
+func (f *directFile) ReadAt(p []byte, off int64) (int, error) {
+	if len(p) >= directRead && aligned(off, p) && !f.cached(off, len(p)) {
+		if n, err := f.readPast(p, off); err == nil {
+			return n, nil
+		}
+	}
+	return f.osFile.ReadAt(p, off)
+}
+
+// readPast reads a whole p past the page cache, or says why not.
+func (f *directFile) readPast(p []byte, off int64) (int, error) {
+	d, err := os.OpenFile(f.path, os.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	if !sameFile(d, f.File) {
+		return 0, os.ErrNotExist
+	}
+	return d.ReadAt(p, off)
+}
+
+// cached reports whether a good part of a range is in the page cache, or nobody can say.
+func (f *directFile) cached(off int64, size int) bool {
+	var now unix.Cachestat_t
+	what := unix.CachestatRange{Off: uint64(off), Len: uint64(size)}
+	err := f.do("cachestat", func(fd int) error { return unix.Cachestat(uint(fd), &what, &now, 0) })
+	return err != nil || now.Cache*directAlign*4 >= uint64(size)
+}
+
+// aligned reports whether bytes can go from or to the device.
+func aligned(off int64, b []byte) bool {
+	return off%directAlign == 0 && len(b)%directAlign == 0 && uintptr(unsafe.Pointer(unsafe.SliceData(b)))%directAlign == 0
 }
 
 func (f *directFile) WriteAt(p []byte, off int64) (int, error) {
@@ -68,12 +107,12 @@ func (f *directFile) WriteSync(bufs [][]byte, off int64) error {
 func (f *directFile) past(off int64, bufs ...[]byte) *os.File {
 	size := 0
 	for _, b := range bufs {
-		if len(b)%directAlign != 0 || uintptr(unsafe.Pointer(unsafe.SliceData(b)))%directAlign != 0 {
+		if !aligned(off, b) {
 			return nil
 		}
 		size += len(b)
 	}
-	if size < directMin || off%directAlign != 0 || f.refuse.Load() {
+	if size < directMin || f.refuse.Load() {
 		return nil
 	}
 	if d := f.direct.Load(); d != nil {

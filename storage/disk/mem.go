@@ -194,7 +194,7 @@ func (m *Mem) Stat(name string) (FileInfo, error) {
 	if err != nil {
 		return FileInfo{}, err
 	}
-	return FileInfo{Size: int64(len(n.now)), Modified: n.modified}, nil
+	return FileInfo{Size: n.now.size, Modified: n.modified}, nil
 }
 
 // change changes names, so far only as they are found without a power cut.
@@ -209,7 +209,7 @@ func (m *Mem) change(c dirChange) {
 			continue
 		}
 		if !e.node.counted() {
-			m.used += int64(len(e.node.now))
+			m.used += e.node.now.size
 		}
 		e.dir.now[e.name] = e.node
 		e.node.names++
@@ -220,7 +220,7 @@ func (m *Mem) change(c dirChange) {
 // free gives the space of a file back that nothing leads to any more.
 func (m *Mem) free(n *memNode) {
 	if !n.counted() {
-		m.used -= int64(len(n.now))
+		m.used -= n.now.size
 	}
 }
 

@@ -2,6 +2,7 @@ package disk_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -585,4 +586,70 @@ func TestPowerIsOff(t *testing.T) {
 		}
 	}
 	wantErr(t, second(m.Open("nothing")), unix.EIO)
+}
+
+// TestCopiesOfADiskAreApart: what is written to a disk, or cut off there, after it was copied is
+// not on the copy, nor the other way round, though they share what neither has changed.
+func TestCopiesOfADiskAreApart(t *testing.T) {
+	content := func(m *disk.Mem) []byte {
+		t.Helper()
+		f, err := m.Open("f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		size, err := f.Size()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, size)
+		if _, err := f.ReadAt(b, 0); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	change := func(m *disk.Mem, do func(disk.File) error) {
+		t.Helper()
+		f, err := m.Open("f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(do(f), f.Sync(), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(b []byte, off int64) func(disk.File) error {
+		return func(f disk.File) error { _, err := f.WriteAt(b, off); return err }
+	}
+	first := disk.NewMem(disk.MemOptions{})
+	f, err := first.Create("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := bytes.Repeat([]byte{7}, 3*4096+100)
+	if _, err := f.WriteAt(whole, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close(), first.SyncDir(".")); err != nil {
+		t.Fatal(err)
+	}
+	second := first.Clone()
+	change(first, write([]byte{1}, 0))
+	change(second, write(make([]byte, 4096), 4096))
+	third := second.Clone().Crash(rand.New(rand.NewPCG(1, 1)))
+	change(second, func(f disk.File) error { return f.Truncate(8192) })
+	change(third, func(f disk.File) error { return f.Truncate(8200) })
+	change(third, func(f disk.File) error { return f.Allocate(9000) })
+
+	ones, twos := slices.Clone(whole), slices.Clone(whole)
+	ones[0] = 1
+	clear(twos[4096:8192])
+	threes := append(slices.Clone(twos[:8200]), make([]byte, 800)...)
+	for name, pair := range map[string][2][]byte{
+		"first": {content(first), ones}, "second": {content(second), twos[:8192]}, "third": {content(third), threes},
+	} {
+		if !bytes.Equal(pair[0], pair[1]) {
+			t.Errorf("the %s disk has %d bytes, %v …, want %d", name, len(pair[0]), pair[0][:8], len(pair[1]))
+		}
+	}
 }

@@ -11,8 +11,8 @@ import (
 
 // memNode is a file's content, whatever its name.
 type memNode struct {
-	now     []byte
-	synced  []byte     // what a power cut leaves if nothing of pending does
+	now     content
+	synced  content    // what a power cut leaves if nothing of pending does
 	pending []memWrite // since the last sync, in order
 	names   int        // that lead here
 	open    int        // files that lead here
@@ -23,8 +23,9 @@ type memNode struct {
 // memWrite is a change of a file that was not synced.
 type memWrite struct {
 	off      int64
-	data     []byte
-	truncate bool // to off
+	length   int
+	data     []byte // nil: zeros
+	truncate bool   // to off
 }
 
 // counted reports whether the node takes space.
@@ -33,39 +34,22 @@ func (n *memNode) counted() bool { return n.names > 0 || n.open > 0 }
 // sync makes everything durable.
 func (n *memNode) sync() {
 	for _, w := range n.pending {
-		n.synced = w.apply(n.synced, 0, len(w.data))
+		w.apply(&n.synced, 0, w.length)
 	}
 	n.pending = nil
 }
 
 // apply does the part [from, to) of a write, or a whole truncation.
-func (w *memWrite) apply(b []byte, from, to int) []byte {
-	if w.truncate {
-		return resized(b, w.off)
+func (w *memWrite) apply(c *content, from, to int) {
+	switch at := w.off + int64(from); {
+	case w.truncate:
+		c.resize(w.off)
+	case from == to:
+	case w.data == nil:
+		c.zero(at, int64(to-from))
+	default:
+		c.write(w.data[from:to], at)
 	}
-	if from == to {
-		return b
-	}
-	if end := w.off + int64(to); end > int64(len(b)) {
-		b = resized(b, end)
-	}
-	copy(b[w.off+int64(from):], w.data[from:to])
-	return b
-}
-
-// resized cuts b, or fills it up with zeros.
-func resized(b []byte, size int64) []byte {
-	if int64(len(b)) >= size {
-		return b[:size:size]
-	}
-	if size > int64(cap(b)) {
-		// Files grow by many writes: twice as large each time, or they are copied often.
-		b = append(make([]byte, 0, max(size, 2*int64(len(b)))), b...)
-	}
-	was := len(b)
-	b = b[:size]
-	clear(b[was:]) // what was cut off before
-	return b
 }
 
 // memFile is an open file of a [Mem].
@@ -114,7 +98,7 @@ func (f *memFile) Size() (int64, error) {
 		return 0, err
 	}
 	defer f.m.mu.Unlock()
-	return int64(len(f.node.now)), nil
+	return f.node.now.size, nil
 }
 
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
@@ -122,10 +106,7 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer f.m.mu.Unlock()
-	n := 0
-	if off < int64(len(f.node.now)) {
-		n = copy(p, f.node.now[off:])
-	}
+	n := f.node.now.read(p, off)
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -148,10 +129,14 @@ func (f *memFile) write(p []byte, off int64) (int, error) {
 	f.m.ops++
 	room, err := f.grow(off + int64(len(p)))
 	n := int(max(0, min(int64(len(p)), room-off)))
-	copy(f.node.now[min(off, room):], p[:n])
 	if n > 0 {
+		w := memWrite{off: off, length: n}
+		if !isZero(p[:n]) {
+			w.data = slices.Clone(p[:n])
+		}
+		w.apply(&f.node.now, 0, n)
 		f.node.modified = time.Now()
-		f.node.pending = append(f.node.pending, memWrite{off: off, data: slices.Clone(p[:n])})
+		f.node.pending = append(f.node.pending, w)
 	}
 	return n, err
 }
@@ -159,9 +144,9 @@ func (f *memFile) write(p []byte, off int64) (int, error) {
 // grow makes the file at least size bytes long if there is room, else as long
 // as there is, and returns how long it is.
 func (f *memFile) grow(size int64) (int64, error) {
-	more := size - int64(len(f.node.now))
+	more := size - f.node.now.size
 	if more <= 0 {
-		return int64(len(f.node.now)), nil
+		return f.node.now.size, nil
 	}
 	var err error
 	if c := f.m.opts.Capacity; c > 0 && f.m.used+more > c {
@@ -169,8 +154,8 @@ func (f *memFile) grow(size int64) (int64, error) {
 		err = &fs.PathError{Op: "write", Path: f.name, Err: unix.ENOSPC}
 	}
 	f.m.used += more
-	f.node.now = resized(f.node.now, int64(len(f.node.now))+more)
-	return int64(len(f.node.now)), err
+	f.node.now.resize(f.node.now.size + more)
+	return f.node.now.size, err
 }
 
 func (f *memFile) Truncate(size int64) error {
@@ -182,14 +167,14 @@ func (f *memFile) Truncate(size int64) error {
 }
 
 func (f *memFile) resize(op string, size int64) error {
-	was := int64(len(f.node.now))
+	was := f.node.now.size
 	if c := f.m.opts.Capacity; c > 0 && f.m.used+size-was > c && size > was {
 		return &fs.PathError{Op: op, Path: f.name, Err: unix.ENOSPC}
 	}
 	f.m.used += size - was
 	f.m.ops++
 	f.node.modified = time.Now()
-	f.node.now = resized(f.node.now, size)
+	f.node.now.resize(size)
 	f.node.pending = append(f.node.pending, memWrite{off: size, truncate: true})
 	return nil
 }
@@ -199,7 +184,7 @@ func (f *memFile) Allocate(size int64) error {
 		return err
 	}
 	defer f.m.mu.Unlock()
-	if size <= int64(len(f.node.now)) {
+	if size <= f.node.now.size {
 		return nil
 	}
 	return f.resize("fallocate", size) // on this disk that takes its space

@@ -2,14 +2,17 @@ package disk_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -199,4 +202,65 @@ func TestRootIsMade(t *testing.T) {
 	must(t, os.WriteFile(dir+"/file", nil, 0o600))
 	_, err = disk.OpenOS(dir + "/file")
 	wantErr(t, err, unix.ENOTDIR)
+}
+
+// TestLargeReadsLeaveThePageCacheAlone: what was written past the page cache is read past it
+// too, where it is much, and so a start does not throw out what readers come for; what was
+// written through it since, and is not on the disk yet, is read all the same.
+func TestLargeReadsLeaveThePageCacheAlone(t *testing.T) {
+	dir := t.TempDir()
+	fsys, err := disk.OpenOS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fsys.Create("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 8 << 20
+	page := func(n int) []byte { // on a boundary of pages
+		b := make([]byte, n+4096)
+		at := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & 4095)
+		return b[at : at+n : at+n]
+	}
+	want, got := page(size), page(size)
+	for i := range want {
+		want[i] = byte(i / 4096)
+	}
+	if err := f.WriteSync([][]byte{want}, 0); err != nil {
+		t.Fatal(err)
+	}
+	cached := func() uint64 {
+		t.Helper()
+		plain, err := os.Open(filepath.Join(dir, "f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer plain.Close()
+		var now unix.Cachestat_t
+		if err := unix.Cachestat(uint(plain.Fd()), &unix.CachestatRange{Len: size}, &now, 0); err != nil {
+			t.Skip("the system does not say what is in the page cache: ", err)
+		}
+		return now.Cache
+	}
+	before := cached()
+	if before > size/4096/4 {
+		t.Skip("this file system keeps all in the page cache")
+	}
+	small := []byte("newer")
+	if _, err := f.WriteAt(small, 5<<20+100); err != nil {
+		t.Fatal(err)
+	}
+	copy(want[5<<20+100:], small)
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the bytes are others: %v", err)
+	}
+	if now := cached(); now > size/4096/4 {
+		t.Errorf("%d pages of %d are in the page cache, %d were before the read", now, size/4096, before)
+	}
+	// Part of a page behind the end.
+	if n, err := f.ReadAt(got, 4<<20); n != 4<<20 || err != io.EOF || !bytes.Equal(got[:n], want[4<<20:]) {
+		t.Errorf("at the end %d bytes were read: %v", n, err)
+	}
 }

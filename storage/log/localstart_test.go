@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rustmq.dev/rustmq/storage"
@@ -157,6 +158,29 @@ func TestALogThatIsKeptLocalGivesNothingUp(t *testing.T) {
 	if got := contents(t, l, 15, LogEnd); l.LocalStart() != 15 || !slices.Equal(got, kept[15:]) {
 		t.Fatalf("it begins at %d with %q", l.LocalStart(), got)
 	}
+}
+
+// TestShortLivesDoNotKeepTheLogFull: each life was killed behind a batch and left a segment
+// that is hardly filled, more of them than the log has room for. That comes back by itself:
+// who sees how full the log is asks for none.
+func TestShortLivesDoNotKeepTheLogFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := tiered(disk.NewMem(disk.MemOptions{}))
+		o.WAL.Capacity = 16 * int64(o.WAL.SegmentSize)
+		s := open(t, o)
+		id := partition(topicA, 0)
+		for epoch := storage.Epoch(1); epoch < 50 && s.Stats().Fullness < 0.99; epoch++ {
+			appendPaced(t, lead(t, s, id, epoch), values(t, "x"))
+			s = kill(t, s)
+			synctest.Wait()
+		}
+		l, _ := s.Log(id)
+		setUploaded(t, l, l.End())
+		synctest.Wait()
+		if st := s.Stats(); st.Fullness > 0.9 { // a few segments are always room for copies
+			t.Errorf("fullness %.2f, and all is uploaded: %+v", st.Fullness, st.WAL)
+		}
+	})
 }
 
 // TestUploadThatComesLateMakesRoom: a WAL that is full, because nothing was

@@ -76,6 +76,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s.recover(began)
 	close(s.ready)
+	w.Ready()
 	if err := s.noteLosses(); err != nil {
 		s.stop()
 		return nil, errors.Join(fmt.Errorf("open the store: %w", err), w.Close())

@@ -494,13 +494,15 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 	if len(scans) == 0 {
 		return nil, nil
 	}
-	r := &replaying{w: w, mark: mark, next: scans[0].header.first, buf: buf}
+	r := &replaying{w: w, mark: mark, next: scans[0].header.first}
+	reading := readInTurn(scans, buf)
+	defer reading.stop()
 	var end placeOf // of the last frame in the segment before, or its group
 	for i, s := range scans {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := readWhole(s.seg.file, buf); err != nil {
+		if r.buf, err = reading.next(); err != nil {
 			return nil, err
 		}
 		limit := ^uint64(0) // where a later segment takes over
@@ -508,7 +510,7 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 			limit = min(limit, later.header.first)
 		}
 		r.before, r.here = r.here, placeOf{s.seg, blockSize}
-		last := walk(s.seg, buf, func(f found) bool {
+		last := walk(s.seg, r.buf, func(f found) bool {
 			if !guard.Check("wal.supersede", f.sequence < limit) {
 				return false
 			}
@@ -530,7 +532,7 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 			return r.tail, err
 		}
 		end = placeOf{s.seg, last}
-		if i == len(scans)-1 && !guard.Check("wal.cut-group-header", !remains(s.seg, buf, last)) {
+		if i == len(scans)-1 && !guard.Check("wal.cut-group-header", !remains(s.seg, r.buf, last)) {
 			w.torn = true
 		}
 		s.seg.tail = max(0, int64(w.o.SegmentSize-last-w.o.MaxPayload-2*blockSize))

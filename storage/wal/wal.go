@@ -57,7 +57,7 @@ type Owner interface {
 	// Relocate appends anew (Copy: true) whatever the owner needs from that
 	// segment, and releases it there, with what it said to be Reclaimable. It is
 	// called on a goroutine of the log, and not before the owner has called
-	// Append or Admit.
+	// Append, Admit or Ready.
 	Relocate(ctx context.Context, segment uint32) error
 }
 
@@ -331,9 +331,25 @@ func (w *WAL) wake() {
 	}
 }
 
+// Ready says that the owner can be asked to relocate. It need not wait until it has
+// something to append: a log that was restarted over and over may have no room for that.
+func (w *WAL) Ready() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hand()
+}
+
+// hand lets the preparer go over the log with the owner's help. w.mu is held.
+func (w *WAL) hand() {
+	if !w.handed {
+		w.handed = true
+		w.wantSpare()
+	}
+}
+
 // usable says why the log takes nothing. w.mu is held.
 func (w *WAL) usable() error {
-	w.handed = true
+	w.hand()
 	if !guard.Check("wal.dead", w.dead == nil) {
 		return w.dead
 	}

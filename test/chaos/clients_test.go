@@ -24,12 +24,12 @@ type way interface{ way() []kgo.Opt }
 // clientOptions are those of every client: short pauses, for servers come back
 // soon.
 func clientOptions(to way) []kgo.Opt {
-	return append(to.way(),
+	return append([]kgo.Opt{
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
-		kgo.MetadataMinAge(20*time.Millisecond),
-		kgo.RequestTimeoutOverhead(5*time.Second),
+		kgo.MetadataMinAge(20 * time.Millisecond),
+		kgo.RequestTimeoutOverhead(5 * time.Second),
 		kgo.AlwaysRetryEOF(), // a server may end between its accept and its first answer
-	)
+	}, to.way()...)
 }
 
 // producer writes records of one writer to a topic, idempotent, acks=all.

@@ -44,9 +44,7 @@ func (c *cluster) powerCut(nodes ...int) {
 	if len(nodes) == len(c.nodes) {
 		c.counts["power_cuts_of_all"]++
 	}
-	for _, v := range volumes {
-		must(c.t, c.volumes[v].powerUp())
-	}
+	c.powerUp(volumes)
 	for _, i := range nodes {
 		c.start(i)
 	}

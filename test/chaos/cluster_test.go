@@ -30,6 +30,7 @@ type cluster struct {
 	volumes []*volume // the data directories are on, and the last one the bucket; or none
 	nodes   []*server
 	set     []string
+	clients []kgo.Opt    // more of them, of every client
 	counts  tally.Counts // of what happened to it, and of what was found whole
 }
 
@@ -117,7 +118,7 @@ func (c *cluster) way() []kgo.Opt {
 	for i := range seeds {
 		seeds[i] = c.host(i) + ":9092"
 	}
-	return []kgo.Opt{kgo.SeedBrokers(seeds...)}
+	return append([]kgo.Opt{kgo.SeedBrokers(seeds...)}, c.clients...)
 }
 
 // create makes a topic with a replica on each of so many servers.

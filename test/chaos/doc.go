@@ -46,6 +46,9 @@
 // bucket to hold what the catalogue names and nothing else, and compare the logs of the
 // replicas byte by byte. TestFailover logs how long clients wait after a SIGKILL.
 //
+// TestPowerFailsOverAndOver cuts the power of clusters as a whole, in cycles of two seconds: a
+// suite of its own (scripts/suite.sh power), for make soak.
+//
 // One client lives through all the lives of a server: what it sends again after
 // a restart must not be there twice. Others live as long as a server.
 //

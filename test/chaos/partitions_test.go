@@ -110,8 +110,11 @@ func (o only) way() []kgo.Opt {
 }
 
 // leaders are who leads each partition of a topic, by server, once all are led.
-func (c *cluster) leaders(topic string) (by [partitions]int, err error) {
-	client, err := kgo.NewClient(clientOptions(c)...)
+func (c *cluster) leaders(topic string) (by [partitions]int, err error) { return leadersBy(c, topic) }
+
+// leadersBy is leaders, as those say whom a client comes to.
+func leadersBy(to way, topic string) (by [partitions]int, err error) {
+	client, err := kgo.NewClient(clientOptions(to)...)
 	if err != nil {
 		return by, err
 	}

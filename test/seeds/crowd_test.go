@@ -37,18 +37,7 @@ type flow struct {
 }
 
 func (w *world) populate() *crowd {
-	c := &crowd{w: w, record: w.record("source")}
-	w.create("source", size)
-	w.happened("made")
-	c.source = &flow{history: newHistory("source", w.problem), whole: true}
-	for i := range uint32(2) {
-		p := &writer{number: i + 1, history: c.source.history, record: c.record}
-		c.source.writers = append(c.source.writers, w.write(p, 200*time.Millisecond))
-	}
-	c.source.pusher = w.push(&pusher{number: 3, of: c.source.history, record: c.record})
-	c.source.reader = w.read(c.source.history)
-	c.record.of = c.source.history
-	c.observers = w.observe(c.record)
+	c := w.populateSource()
 	chosen := func() bool { return w.rng.IntN(2) == 0 || os.Getenv("CAST") == "all" }
 	if chosen() {
 		w.create("copied", size)
@@ -66,6 +55,23 @@ func (w *world) populate() *crowd {
 	if chosen() {
 		c.weak = w.populateWeak()
 	}
+	return c
+}
+
+// populateSource has a topic written, by hand too, read, and asked for its ends.
+func (w *world) populateSource() *crowd {
+	c := &crowd{w: w, record: w.record("source")}
+	w.create("source", size)
+	w.happened("made")
+	c.source = &flow{history: newHistory("source", w.problem), whole: true}
+	for i := range uint32(2) {
+		p := &writer{number: i + 1, history: c.source.history, record: c.record}
+		c.source.writers = append(c.source.writers, w.write(p, 200*time.Millisecond))
+	}
+	c.source.pusher = w.push(&pusher{number: 3, of: c.source.history, record: c.record})
+	c.source.reader = w.read(c.source.history)
+	c.record.of = c.source.history
+	c.observers = w.observe(c.record)
 	return c
 }
 
@@ -107,7 +113,9 @@ func (c *crowd) finish() {
 			c.w.problem("%v", err)
 		}
 	}
-	c.observers.finish()
+	if c.observers != nil {
+		c.observers.finish()
+	}
 	if c.registrars != nil {
 		must(c.registrars.finish(ctx))
 	}
@@ -169,7 +177,10 @@ func (f *flow) finish(ctx context.Context, w *world) error {
 
 func (c *crowd) tell() string {
 	_, held := c.source.counts()
-	text := fmt.Sprintf("%d records, %d batches twice, %d ends and %d records asked for, %d objects", held, c.source.pusher.twice.Load(), c.record.count["end"], c.record.count["read"], c.w.named)
+	text := fmt.Sprintf("%d records, %d objects", held, c.w.named)
+	if c.record != nil {
+		text += fmt.Sprintf("; %d batches twice, %d ends and %d records asked for", c.source.pusher.twice.Load(), c.record.count["end"], c.record.count["read"])
+	}
 	if c.w.flips > 0 {
 		text += fmt.Sprintf("; %d bits flipped, %d led then", c.w.flips, c.w.led)
 	}

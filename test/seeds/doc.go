@@ -58,6 +58,7 @@
 //	judge_test.go    what is compared
 //	checker_test.go  the judges themselves
 //	mutants_test.go  what the seeds find; mutants.txt: the list
+//	drills_test.go   one thing over and over: power cuts of all nodes, and leaders that are gone
 //	soak_test.go     that they take the time that they are given
 //
 // Mutants: mutants.txt has checks (package guard) and how many seeds, from 1 on, it may take

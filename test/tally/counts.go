@@ -75,6 +75,8 @@ func names() []struct{ name, title string } {
 		{"planned_moves_in_time", "of those, a wait between two acks of at most 100 ms"},
 		{"calls_before_outage", "calls of a bucket that works, by nodes whose bucket then refuses"},
 		{"calls_in_outage", "calls in as long a time while it refuses everything"},
+		{"full_restarts", "kills of a node whose log has 10 GiB that were not uploaded"},
+		{"full_restarts_in_time", "of those, served again within 5 s of the start of the process"},
 		{"fuzz_targets", "fuzz targets"},
 		{"fuzz_cpu_seconds", "processor time of fuzzing"},
 		{"fuzz_inputs", "inputs tried"},

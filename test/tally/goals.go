@@ -62,9 +62,9 @@ func open(text, why string) goal {
 func goals() []goal {
 	return []goal{
 		atLeast("0 acked records lost when all nodes lose their power at once, with the defaults: 10,000 times simulated",
-			"0 lost in %s power cuts of all nodes, simulated", 10_000, "power_cuts_of_all", "seeds"),
-		{"and 500 times on a disk", []string{"chaos"}, func(s sums) (string, bool) {
-			all, machines := s.of("power_cuts_of_all", "chaos"), s.of("power_cuts", "chaos")
+			"0 lost in %s power cuts of all nodes, simulated", 10_000, "power_cuts_of_all", "seeds", "cuts"),
+		{"and 500 times on a disk", []string{"chaos", "power"}, func(s sums) (string, bool) {
+			all, machines := s.of("power_cuts_of_all", "chaos", "power"), s.of("power_cuts", "chaos", "power")
 			if machines == 0 {
 				return nothing, false
 			}
@@ -83,14 +83,15 @@ func goals() []goal {
 		atLeast("100 % of flipped bits found before a byte is served, of a small store of each kind", "100 %% of %s bits of the log, objects, manifests, snapshots, the metadata log and what a bucket is known by: each was refused or changed nothing", 1, "bits_flipped", "bits"),
 		share("99 % of partitions whose leader is killed take acks again within 1.5 s", "%s of %s; [what a machine that does nothing else takes](performance.md)", 99, "failovers_in_time", "failovers", "chaos"),
 		share("a leader moved on purpose costs a wait of 100 ms at most", "%s of %s, while seven other tests run on the same two cores; [what a machine that does nothing else takes](performance.md)", 100, "planned_moves_in_time", "planned_moves", "chaos"),
-		{"0 acks of a leader that has lost its lease, in 1,000 pauses and partitions", []string{"chaos", "seeds"}, func(s sums) (string, bool) {
-			real, simulated := s.of("pauses", "chaos")+s.of("partitions", "chaos"), s.of("pauses", "seeds")+s.of("partitions", "seeds")
+		{"0 acks of a leader that has lost its lease, in 1,000 pauses and partitions", []string{"chaos", "stalls", "seeds", "leaders"}, func(s sums) (string, bool) {
+			real := s.of("pauses", "chaos", "stalls") + s.of("partitions", "chaos", "stalls")
+			simulated := s.of("pauses", "seeds", "leaders") + s.of("partitions", "seeds", "leaders")
 			if real+simulated == 0 {
 				return nothing, false
 			}
 			return fmt.Sprintf("0 of what was acked was lost, or acked twice, in %s and %s simulated", number(real), number(simulated)), real+simulated >= 1000
 		}},
-		open("a node with 10 GiB that were not uploaded serves within 5 s of SIGKILL", "not measured"),
+		share("a node with 10 GiB that were not uploaded serves within 5 s of SIGKILL", "%s of %s, from the start of the process until all its partitions have acked, and given their first and last records", 100, "full_restarts_in_time", "full_restarts", "full"),
 		open("the p99 of produce stays within 10 % while the bucket is away for an hour, until the log is full; then producers are slowed",
 			"producing and the tail go on through every way to fail, and a full log slows and then refuses (`TestBucketOutages`); not measured for an hour"),
 		{"a bucket that refuses everything is asked at most 1.2 times as much", []string{"chaos"}, func(s sums) (string, bool) {

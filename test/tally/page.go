@@ -17,6 +17,11 @@ func suites() []struct{ name, what string } {
 	return []struct{ name, what string }{
 		{"chaos", "the binary on a real file system, alone and as three nodes: killed, paused, cut off, without power, with disks that are full, slow, lost or damaged, and buckets that fail"},
 		{"seeds", "three whole nodes in simulated time, with everything around them failing; what all their clients saw is held against the promises"},
+		{"power", "three real nodes whose power fails at once, over and over, on real file systems"},
+		{"stalls", "three real nodes of which the one that leads is paused, or its links lose everything, for longer than its lease, over and over"},
+		{"full", "one real node whose log is full of what is not uploaded, for its bucket refuses everything: killed under load, and started"},
+		{"cuts", "three simulated nodes whose power fails at once, over and over"},
+		{"leaders", "three simulated nodes of which one that leads is paused or cut off for longer than its lease, over and over"},
 		{"hour", "one node in simulated time, and its bucket: nothing leaks, nothing is missing"},
 		{"bits", "every bit of a small store of each kind, flipped by itself"},
 		{"fuzz", "whatever decodes what a stranger sends, or a disk gives back"},
