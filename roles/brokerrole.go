@@ -41,6 +41,9 @@ func (n *Node) openBroker(ctx context.Context) error {
 	if metadata.CodeOf(err) == metadata.InvalidRegistration && n.peers != nil {
 		err = fmt.Errorf("%w: set object_storage.url (--bucket) and object_storage.prefix to what the other nodes have, and mount what they share", err)
 	}
+	if metadata.CodeOf(err) == metadata.DuplicateBrokerRegistration {
+		err = fmt.Errorf("%w: give this node an id of its own (broker.id, --node-id), or stop the other one", err)
+	}
 	if err != nil {
 		return fmt.Errorf("start the broker: %w", err)
 	}

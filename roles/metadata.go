@@ -2,16 +2,19 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/consensus"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/roles/controller/door"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 const (
@@ -142,7 +145,7 @@ func (n *Node) openController(ctx context.Context) error {
 	}
 	ctl, err := controller.Open(ctx, options)
 	if err != nil {
-		return fmt.Errorf("start the controller: %w", err)
+		return fmt.Errorf("start the controller: %w%s", err, n.raftRemedy(err))
 	}
 	n.controller = ctl
 	if n.peers != nil {
@@ -155,6 +158,20 @@ func (n *Node) openController(ctx context.Context) error {
 		return ctl.Close()
 	})
 	return nil
+}
+
+// raftRemedy says what a person may do about a metadata log that is damaged, "" for other errors.
+func (n *Node) raftRemedy(err error) string {
+	if !errors.As(err, new(*wal.CorruptionError)) && !errors.As(err, new(*consensus.CorruptionError)) {
+		return ""
+	}
+	const away = "; put that file back as it was, or keep a copy, move raft/ and snapshots/ away, and "
+	if n.peers == nil {
+		return away + "bring the metadata back from the bucket: `rustmq admin cluster recover --from URL` (docs/cluster.md, When the controllers' disks are lost)"
+	}
+	id := n.config.Broker.ID
+	return fmt.Sprintf("%sas long as most controllers have theirs: `rustmq admin cluster recover --join --node-id %d --data-dir %s`, start this node, then `rustmq admin controllers remove %d` and `add %d`",
+		away, id, n.config.Broker.DataDir, id, id)
 }
 
 // joinGroup says who the other controllers are, and what an empty raft/ means: one that

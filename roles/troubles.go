@@ -86,7 +86,7 @@ func (d nodeDoor) storage(now time.Time) (all []controller.Trouble) {
 	if h := n.broker.Healing(); h.Now > 0 {
 		all = append(all, controller.Trouble{
 			Kind: "healing", Severity: controller.Warning, Partitions: h.Partitions,
-			What: fmt.Sprintf("%d replicas that its disk could not give back whole begin anew from those of others, and are not in sync yet; of one: %v", h.Now, h.Why),
+			What: fmt.Sprintf("what its disk could not give back whole begins anew from others, and is not in sync yet (%d of its replicas); of one: %v", h.Now, h.Why),
 			Do:   "nothing, they come by themselves; suspect that disk, and replace it if it happens again",
 		})
 	}

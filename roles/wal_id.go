@@ -66,7 +66,7 @@ func (id *identity) checkWAL(dir disk.FS, accept string) error {
 	case !segments:
 		lost.Found = "is empty"
 	case found == "":
-		lost.Found = "is one without an id (if it is the same, and only the file id is gone, write that anew)"
+		lost.Found = fmt.Sprintf("is one without an id (if it is the same, and only the file id is gone, write {\"version\":%d,\"id\":%q} to %s)", walIDVersion, id.WALID, walIDFile)
 	default:
 		lost.Found = "is log " + found
 	}
@@ -139,7 +139,7 @@ func readWALID(dir disk.FS) (string, error) {
 	}
 	var w walID
 	if err := json.Unmarshal(raw, &w); err != nil {
-		return "", fmt.Errorf("read %s: it is damaged (%w); if the log is that of this data directory, write it anew with the wal_id of %s", walIDFile, err, identityFile)
+		return "", fmt.Errorf("read %s: it is damaged (%w); if the log is that of this data directory, write {\"version\":%d,\"id\":\"ID\"} there, ID being the wal_id of %s", walIDFile, err, walIDVersion, identityFile)
 	}
 	if w.Version != walIDVersion {
 		return "", fmt.Errorf("read %s: version %d, this rustmq knows %d", walIDFile, w.Version, walIDVersion)

@@ -2,11 +2,13 @@ package roles
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 // life is one start of a node as far as its log's identity goes, with a log that
@@ -120,12 +122,18 @@ func TestLogWithoutID(t *testing.T) {
 		t.Fatalf("%+v, %v; the log is %q", id, err, was)
 	}
 	noError(t, fs.Remove(walIDFile))
-	wantLost(t, life(fs, ""), "without an id")
+	wantLost(t, life(fs, ""), fmt.Sprintf(`write {"version":1,"id":%q} to wal/id`, id.WALID))
 	wantLost(t, life(fs, id.WALID), "move this one away")
 	noError(t, disk.WriteFileAtomic(fs, walIDFile, []byte("{")))
 	if err := life(fs, id.WALID); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Fatalf("a damaged id: %v", err)
 	}
+	// What the error says is to be written ends it.
+	if err := life(fs, ""); err == nil || !strings.Contains(err.Error(), `{"version":1,"id":"ID"}`) {
+		t.Fatalf("a damaged id: %v", err)
+	}
+	noError(t, disk.WriteFileAtomic(fs, walIDFile, []byte(`{"version":1,"id":"`+id.WALID+`"}`)))
+	noError(t, life(fs, ""))
 }
 
 // TestAcceptingSurvivesKills stops the acceptance of a loss before each call of the
@@ -174,5 +182,19 @@ func TestWALIsCutToTheDisk(t *testing.T) {
 		if err := fitsWAL(c, test.held, test.free, capacity); (err == nil) != test.fits {
 			t.Errorf("%d held, %d free: %v", test.held, test.free, err)
 		}
+	}
+}
+
+// One of several nodes whose metadata log is damaged comes back by the others, with the log of its
+// partitions.
+func TestDamagedMetadataLogOfSeveral(t *testing.T) {
+	n := &Node{config: &configs.Config{}, peers: &peers{}}
+	n.config.Broker.ID, n.config.Broker.DataDir = 3, "d3"
+	says := n.raftRemedy(fmt.Errorf("open: %w", &wal.CorruptionError{}))
+	if !strings.Contains(says, "recover --join --node-id 3 --data-dir d3") || !strings.Contains(says, "controllers remove 3` and `add 3`") {
+		t.Error(says)
+	}
+	if says := n.raftRemedy(errors.New("another error")); says != "" {
+		t.Error(says)
 	}
 }

@@ -31,6 +31,9 @@ type caller struct {
 	err  error // why there is nobody to call
 	// authorization is the header of that name; "": the server is not told who calls.
 	authorization string
+	// found says anew who calls, by what a server on this machine has noted: it makes another
+	// token with each start. Nil: who calls was said.
+	found func() (authorization string)
 	// asksOnly says that the calls change nothing, whatever their method.
 	asksOnly bool
 }
@@ -72,6 +75,9 @@ type tooOften struct {
 	error
 }
 
+// notKnown is the refusal of a call of which the server does not know from whom it is.
+type notKnown struct{ error }
+
 // call sends in as JSON, when there is one, and reads the answer into out.
 func (c *caller) call(ctx context.Context, method, path string, in, out any) error {
 	if in == nil {
@@ -88,6 +94,9 @@ func (c *caller) call(ctx context.Context, method, path string, in, out any) err
 func (c *caller) send(ctx context.Context, method, path, kind string, body []byte, out any) error {
 	for tries := 1; ; tries++ {
 		err := c.try(ctx, method, path, kind, body, out)
+		if _, is := errors.AsType[*notKnown](err); is && c.foundAnother() {
+			err = c.try(ctx, method, path, kind, body, out)
+		}
 		refused, again := errors.AsType[*tooOften](err)
 		if !again || tries == mostTries {
 			return err
@@ -98,6 +107,20 @@ func (c *caller) send(ctx context.Context, method, path, kind string, body []byt
 			return err
 		}
 	}
+}
+
+// foundAnother reports whether the server has started anew, and who calls is known by its token
+// of now.
+func (c *caller) foundAnother() bool {
+	if c.found == nil {
+		return false
+	}
+	now := c.found()
+	if now == "" || now == c.authorization {
+		return false
+	}
+	c.authorization = now
+	return true
 }
 
 // try calls once.
@@ -200,10 +223,13 @@ func isDial(err error) bool {
 	return ok && op.Op == "dial"
 }
 
-// refused is the refusal of a call, as [*tooOften] where it may be served soon.
+// refused is the refusal of a call, as [*tooOften] where it may be served soon, and as [*notKnown].
 func (c *caller) refused(resp *http.Response, raw []byte) error {
 	if wait, err := strconv.Atoi(resp.Header.Get("Retry-After")); resp.StatusCode == http.StatusTooManyRequests && err == nil && wait <= longestWait {
 		return &tooOften{time.Duration(wait) * time.Second, c.refusal(resp, raw)}
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		return &notKnown{c.refusal(resp, raw)}
 	}
 	return c.refusal(resp, raw)
 }

@@ -49,26 +49,36 @@ func Command(stdout io.Writer, context func(*cobra.Command) (Target, error), pro
 	return cmd
 }
 
-// resolve finds the server, and who calls it: flags, context, what is on this machine. Only what calls a server needs
-// it: neither help nor a server waits for a context that is gone.
-func (e *env) resolve(cmd *cobra.Command) (Target, error) {
+// resolve finds the server, and who calls it: flags, context, what is on this machine. said: it is the first two that
+// say who calls. Only what calls a server needs it: neither help nor a server waits for a context that is gone.
+func (e *env) resolve(cmd *cobra.Command) (t Target, said bool, err error) {
 	named, err := e.context(cmd)
 	if err != nil {
-		return Target{}, err
+		return Target{}, false, err
 	}
-	t := e.target.within(named).found()
-	return t, t.check()
+	t = e.target.within(named)
+	said = t.TokenFile != "" || t.User != "" || t.CertFile != ""
+	t = t.found()
+	return t, said, t.check()
 }
 
 // client calls the cluster that the command is for; where none can be found,
 // every call says why.
 func (e *env) client(cmd *cobra.Command) *caller {
-	t, err := e.resolve(cmd)
+	t, said, err := e.resolve(cmd)
 	c := newCaller(t.URL)
 	if err == nil {
 		err = c.as(t, cmd.InOrStdin(), cmd.ErrOrStderr())
 	}
-	c.err = err
+	if c.err = err; !said {
+		c.found = func() string {
+			authorization, err := Target{URL: t.URL}.found().authorization(nil, nil)
+			if err != nil {
+				return "" // the server is about to end, or to start
+			}
+			return authorization
+		}
+	}
 	return c
 }
 

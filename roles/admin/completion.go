@@ -110,7 +110,7 @@ func (e *env) ask(cmd *cobra.Command, path, list, field string) []string {
 
 // rows returns a list of the API.
 func (e *env) rows(cmd *cobra.Command, path, list string) (rows []map[string]any) {
-	target, err := e.resolve(cmd)
+	target, _, err := e.resolve(cmd)
 	if err != nil || target.User != "" && target.PasswordFile == "" { // nobody is asked for a password
 		return nil
 	}

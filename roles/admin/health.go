@@ -296,7 +296,7 @@ func partitionProblems(image *metadata.Image) []Problem {
 	}{
 		{
 			kind: "leaderless", severity: controller.Critical, is: "no leader", follows: "nothing is written to them or read from them",
-			do: "start the brokers that were last in sync (`rustmq admin topics describe` names them); where they are lost for good, kafka-leader-election.sh --election-type unclean has another lead, and gives up what only they had",
+			do: "start the brokers that were last in sync; " + uncleanElection,
 		},
 		{
 			kind: "under-min-isr", severity: controller.Critical, is: "fewer replicas in sync than min.insync.replicas", follows: "acks=all is refused, and what others write is not readable yet",
@@ -308,6 +308,7 @@ func partitionProblems(image *metadata.Image) []Problem {
 		},
 	}
 	var awaited []int32
+	var held holders
 	for t := range image.Topics() {
 		for p := range t.Partitions.All() {
 			kind := -1
@@ -324,12 +325,17 @@ func partitionProblems(image *metadata.Image) []Problem {
 			}
 			if r := p.Recovery(); r != nil {
 				awaited = append(awaited, r.Silent()...)
+			} else if kind == 0 {
+				held.add(image, p)
 			}
 			k := &kinds[kind]
 			if k.count++; k.count <= namedPartitions {
 				k.partitions = append(k.partitions, fmt.Sprintf("%s-%d", t.Name, p.Index))
 			}
 		}
+	}
+	if do := held.do(); do != "" {
+		kinds[0].do = do
 	}
 	if slices.Sort(awaited); len(awaited) > 0 {
 		kinds[0].do = fmt.Sprintf("the cluster was brought back from its bucket, and partitions wait until brokers %s have said what they have: start them; where they are lost for good, "+
@@ -345,6 +351,39 @@ func partitionProblems(image *metadata.Image) []Problem {
 		}
 	}
 	return problems
+}
+
+const uncleanElection = "where they are lost for good, kafka-leader-election.sh --election-type unclean has another lead, and gives up what only they had"
+
+// holders are the brokers that had all that was acknowledged of partitions without a leader.
+type holders struct {
+	away []int32 // not in service
+	none int     // partitions of which there is none
+}
+
+func (h *holders) add(image *metadata.Image, p *metadata.Partition) {
+	had := slices.Concat(p.ISR, p.ELR)
+	if len(had) == 0 {
+		h.none++
+	}
+	for _, id := range had {
+		if b, known := image.Broker(id); !known || b.Fenced {
+			h.away = append(h.away, id)
+		}
+	}
+}
+
+// do says what helps; "": there is nobody to start, and somebody who has it.
+func (h *holders) do() string {
+	var do []string
+	if slices.Sort(h.away); len(h.away) > 0 {
+		do = append(do, fmt.Sprintf("start brokers %s, which have all that was acknowledged; %s", ids(slices.Compact(h.away)), uncleanElection))
+	}
+	if h.none > 0 {
+		do = append(do, fmt.Sprintf("of %s no broker is left that had all that was acknowledged, for their disks are lost: kafka-leader-election.sh --election-type unclean has one lead that is in service, "+
+			"with what it and the bucket have", plural(h.none, "partition")))
+	}
+	return strings.Join(do, "; ")
 }
 
 // describe says what a cluster is made of.

@@ -82,6 +82,28 @@ func TestHealthNamesWhoIsAwaited(t *testing.T) {
 	}
 }
 
+// TestHealthSaysThatNobodyIsLeft: a broker that comes on another disk has nothing of what it had
+// acknowledged, and there is nobody to start.
+func TestHealthSaysThatNobodyIsLeft(t *testing.T) {
+	c, epochs := alone(t)
+	if err := c.FenceBroker(t.Context(), 3, epochs[3]); err != nil {
+		t.Fatal(err)
+	}
+	epoch, err := c.RegisterBroker(t.Context(), controller.Registration{
+		BrokerID: 3, Incarnation: [16]byte{2, 3}, Directory: [16]byte{33}, MaxFeatureLevel: metadata.LatestFeatureLevel,
+	})
+	if err == nil {
+		err = c.Heartbeat(t.Context(), 3, epoch)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := judgeCluster(c.Image(), &controller.Group{}, nil, nil)
+	if kinds(h) != "leaderless under-replicated" || !strings.HasPrefix(h.Problems[0].Do, "of 1 partition no broker is left") || strings.Contains(h.Problems[0].Do, "start brokers") {
+		t.Errorf("%+v", h)
+	}
+}
+
 // TestHealthNamesWhatIsWrong fails broker after broker of a cluster: each partition is
 // counted once, by the worst that is wrong with it, and every problem says what to do.
 func TestHealthNamesWhatIsWrong(t *testing.T) {
@@ -120,6 +142,9 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	if kinds(h) != "leaderless under-replicated broker" || !slices.Equal(h.Problems[0].Partitions, []string{"one-0"}) ||
 		!strings.HasPrefix(h.Problems[1].What, "12 partitions") || len(h.Problems[1].Partitions) != namedPartitions {
 		t.Errorf("without broker 3: %+v", h)
+	}
+	if do := h.Problems[0].Do; !strings.HasPrefix(do, "start brokers 3, which") {
+		t.Errorf("of a partition that only broker 3 has: %s", do)
 	}
 	fence(2)
 	if h := judge(); kinds(h) != "leaderless under-min-isr broker broker" {

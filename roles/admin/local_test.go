@@ -103,3 +103,39 @@ func TestTheTokenOfAServerGoesToThatServer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A server makes another token with each start. What waits for it, as `cluster health
+// --exit-when-healthy` does between two steps of an upgrade, goes on by the new one, also where
+// it has begun before the server.
+func TestWhoWaitsForAServerFindsItsNewToken(t *testing.T) {
+	for _, before := range []string{"", "rmq_first"} {
+		t.Setenv("TMPDIR", t.TempDir())
+		file := filepath.Join(t.TempDir(), "admin.token")
+		var at string
+		starts := func(token string) {
+			if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+				t.Error(err)
+			}
+			if _, err := NoteLocal(at, Local{URL: "http://" + at, TokenFile: file}); err != nil {
+				t.Error(err)
+			}
+		}
+		calls := 0
+		url := answers(t, func(w http.ResponseWriter, r *http.Request) {
+			if calls++; calls == 2 {
+				starts("rmq_second")
+			}
+			if calls < 2 || r.Header.Get("Authorization") != "Bearer rmq_second" {
+				http.Error(w, `{"detail": "it is not known who calls"}`, http.StatusUnauthorized)
+				return
+			}
+			_, _ = w.Write([]byte(`{"healthy": true}`))
+		})
+		if at = strings.TrimPrefix(url, "http://"); before != "" {
+			starts(before)
+		}
+		if out, err := run(t.Context(), url, "cluster", "health", "--exit-when-healthy", "--interval", "1ms", "--timeout", "1m"); err != nil {
+			t.Errorf("after %q: %v: %s", before, err, out)
+		}
+	}
+}

@@ -223,7 +223,7 @@ func (s *BucketState) Troubles(now time.Time) (all []controller.Trouble) {
 func (d *DamageState) troubles(now time.Time) (all []controller.Trouble) {
 	if d.CorruptPartitions > 0 {
 		all = append(all, controller.Trouble{Kind: "damage", Severity: controller.Critical, Do: suspectDisk,
-			What: fmt.Sprintf("%d partitions that this broker is to lead are not served, for their log is corrupt; docs/storage.md says what to do; of one: %s", d.CorruptPartitions, d.CorruptError)})
+			What: fmt.Sprintf("%s that this broker is to lead, not served, for the log is corrupt; docs/storage.md says what to do; of one: %s", plural(d.CorruptPartitions, "partition"), d.CorruptError)})
 	}
 	if !d.LastErrorAt.IsZero() && now.Sub(d.LastErrorAt) < damageShown {
 		all = append(all, controller.Trouble{Kind: "damage", Severity: controller.Critical, Do: suspectDisk,

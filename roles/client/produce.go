@@ -378,7 +378,7 @@ func (p *produce) report(a *acked, topic string) error {
 	case a.refused() != "":
 		hint = "; " + a.refused()
 	case errors.Is(a.err, kgo.ErrRecordTimeout):
-		hint = "; the broker is down, or its log has no room (`rustmq admin storage`): those without an ack may have been written or not"
+		hint = "; the broker is down, too few replicas are in sync, or a log has no room (`rustmq admin cluster health`): those without an ack may have been written or not"
 	}
 	if said != "" {
 		hint = fmt.Sprintf("; the broker says of it: %q%s", said, hint)

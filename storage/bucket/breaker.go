@@ -26,8 +26,8 @@ func (c Circuit) String() string {
 type breaker struct {
 	o       *ResilientOptions
 	circuit Circuit
-	since   time.Time
-	lives   int // changes of the circuit: what began before one says nothing after it
+	since   time.Time // it was closed, or was opened: a probe that fails is the same outage
+	lives   int       // changes of the circuit: what began before one says nothing after it
 
 	failures  int // in a row
 	now, last counts
@@ -113,7 +113,10 @@ func (b *breaker) open(now time.Time, jitter float64) {
 }
 
 func (b *breaker) change(to Circuit, now time.Time) {
-	b.circuit, b.since, b.nowSince = to, now, now
+	if to == Closed || b.circuit == Closed {
+		b.since = now
+	}
+	b.circuit, b.nowSince = to, now
 	b.failures, b.now, b.last = 0, counts{}, counts{}
 	b.probing = false
 	b.lives++

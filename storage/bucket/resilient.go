@@ -105,7 +105,7 @@ type Resilient struct {
 // Health is what a [Resilient] knows of its store.
 type Health struct {
 	Circuit       Circuit
-	Since         time.Time // the circuit is so; zero: from the beginning
+	Since         time.Time // the circuit is closed, or is not; zero: from the beginning
 	LastError     error     // the last failure that says something of the store
 	LastErrorAt   time.Time
 	LastSuccessAt time.Time

@@ -156,6 +156,9 @@ func TestCircuit(t *testing.T) {
 		sleep(time.Second) // 1 s, give or take nothing
 		wantErr(t, stat(), errDown)
 		state(bucket.Open)
+		if h := r.State(); h.Since != opened {
+			t.Errorf("away since %v, and a probe that failed made it %v", opened, h.Since)
+		}
 		sleep(time.Second)
 		wantErr(t, stat(), bucket.ErrUnavailable)
 		sleep(time.Second) // 2 s
