@@ -236,6 +236,9 @@ func TestProcessorPassesOverWhatCannotBeHandled(t *testing.T) {
 	}
 }
 
+// soonOver is a time for transactions: one that is not kept open is over by then, on a busy machine too.
+const soonOver = 3 * time.Second
+
 // aborted waits until the coordinator has aborted the open transaction of an id, for it took too long.
 func aborted(t *testing.T, client *rustmq.Client, id string) {
 	t.Helper()
@@ -253,7 +256,7 @@ func TestWhatTookTooLongIsRunAgain(t *testing.T) {
 	for name, late := range map[string]bool{"commit": false, "produce": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := server.Client(t, rustmq.WithTransactionalID(name, time.Second))
+			client := server.Client(t, rustmq.WithTransactionalID(name, soonOver))
 			topic(t, client, rustmq.Topic{Name: name})
 			ctx, runs := within(t, moments), 0
 			send := func(tx *rustmq.Tx) error {
@@ -293,7 +296,7 @@ func TestWhoTookTooLongMayHaveBeenFenced(t *testing.T) {
 	for name, late := range map[string]bool{"commit": false, "produce": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			older, newer := server.Client(t, rustmq.WithTransactionalID(name, time.Second)), server.Client(t, rustmq.WithTransactionalID(name, 0))
+			older, newer := server.Client(t, rustmq.WithTransactionalID(name, soonOver)), server.Client(t, rustmq.WithTransactionalID(name, 0))
 			topic(t, older, rustmq.Topic{Name: name})
 			ctx, runs := within(t, moments), 0
 			send := func(v int) func(*rustmq.Tx) error {
@@ -330,7 +333,7 @@ func TestWhoTookTooLongMayHaveBeenFenced(t *testing.T) {
 // TestProcessorThatTookTooLongGoesOn has a batch's transaction be over before it commits.
 func TestProcessorThatTookTooLongGoesOn(t *testing.T) {
 	t.Parallel()
-	client := rustmqtest.Start(t).Client(t, rustmq.WithTransactionalID("of Transact", 3*time.Second))
+	client := rustmqtest.Start(t).Client(t, rustmq.WithTransactionalID("of Transact", soonOver))
 	const records = 20
 	fill(t, client, "in", 1, records, records)
 	topic(t, client, rustmq.Topic{Name: "out"})
