@@ -88,7 +88,7 @@ func TestAsyncExactlyOnceUnderKills(t *testing.T) {
 	must(t, err)
 	must(t, made.Error())
 
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	t.Cleanup(cancel)
 	began := time.Now()
 	var sent atomic.Int64

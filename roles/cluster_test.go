@@ -72,7 +72,8 @@ func newProcessesAs(t *testing.T, first int, as string, more ...string) *process
 	return c
 }
 
-func newHTTP() *http.Client { return &http.Client{Timeout: 5 * time.Second} }
+// newHTTP has more patience than any call of the admin API, also where the machine is busy.
+func newHTTP() *http.Client { return &http.Client{Timeout: 30 * time.Second} }
 
 // newNet is a net of loopback that nobody uses, as far as luck has it.
 func newNet() string { return fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250)) }

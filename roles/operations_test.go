@@ -99,6 +99,7 @@ func TestOperationsSurviveWhoBeganThem(t *testing.T) {
 	c.post(8, "/api/v1/brokers/3/drain", `{"draining":false}`, &drained)
 
 	// Replicas are spread again, over the broker that is back.
+	c.brokers(8, "broker 3 in service again", func(by map[int32]admin.Broker) bool { return by[3].State == "serving" })
 	var spread admin.Rebalance
 	c.post(8, "/api/v1/cluster/rebalance", `{}`, &spread)
 	if len(spread.Moves) == 0 || spread.Operation != fmt.Sprintf("reassignment-%d", len(spread.Moves)-len(spread.Refused)) {

@@ -4,11 +4,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net/http"
 	"syscall"
 	"testing"
-	"time"
 
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/security/pki"
@@ -21,8 +18,8 @@ import (
 func TestServersProveTheirRole(t *testing.T) {
 	t.Parallel()
 	c := &processes{
-		T: t, first: 3, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: &http.Client{Timeout: 5 * time.Second},
-		net: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250)),
+		T: t, first: 3, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: newHTTP(),
+		net: newNet(),
 	}
 	t.Cleanup(func() {
 		for id := range maps.Clone(c.nodes) {

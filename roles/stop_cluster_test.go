@@ -64,7 +64,7 @@ func TestStopsUnderLoadLoseNothing(t *testing.T) {
 		written("without a node")
 		c.start(id)
 		c.await(id)
-		code, _, stderr := rustmq(t, "", "admin", "--url", "http://"+c.host(id)+":9642", "cluster", "health", "--exit-when-healthy", "--interval", "100ms", "--timeout", "1m")
+		code, _, stderr := rustmq(t, "", "admin", "--url", "http://"+c.host(id)+":9642", "cluster", "health", "--exit-when-healthy", "--interval", "100ms", "--timeout", "3m")
 		if code != 0 {
 			t.Fatalf("after node %d has come back: %s", id, stderr)
 		}

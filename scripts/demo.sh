@@ -23,7 +23,7 @@ start() {
 		--set wal.capacity=96MiB --set wal.segment_size=8MiB --set wal.memory=32MiB \
 		--set wal.upload_interval=500ms --set wal.upload_bytes=8MiB >"$dir/line" 2>>"$dir/log" &
 	server=$!
-	for _ in $(seq 200); do
+	for _ in $(seq 1200); do
 		[ -s "$dir/line" ] && break
 		kill -0 "$server" 2>/dev/null || { cat "$dir/log"; exit 1; }
 		sleep 0.05

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -66,7 +67,7 @@ func (e *env) watchHealth(cmd *cobra.Command, w healthWatch) error {
 		ctx, cancel = context.WithTimeout(ctx, w.limit)
 		defer cancel()
 	}
-	client, shown := e.client(cmd), ""
+	client, shown, looked := e.client(cmd), "", false
 	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
 	var last error
@@ -78,15 +79,15 @@ func (e *env) watchHealth(cmd *cobra.Command, w healthWatch) error {
 		case err != nil && (!goesOn || ctx.Err() == nil && client.err != nil):
 			return err
 		case ctx.Err() != nil:
-			return w.ended(cmd.Context(), last)
+			return w.ended(cmd.Context(), looked, last)
 		case err != nil: // a node that is being restarted answers again
-			last = err
+			last, looked = err, true
 			if said := err.Error(); said != shown {
 				shown = said
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s  %v\n", time.Now().UTC().Format(time.RFC3339), err)
 			}
 		default:
-			last = out.failure(w.failOn)
+			last, looked = out.failure(w.failOn), true
 			if now := out.gist(); !goesOn || now != shown {
 				if err := e.printHealth(out, goesOn); err != nil {
 					return err
@@ -99,18 +100,21 @@ func (e *env) watchHealth(cmd *cobra.Command, w healthWatch) error {
 		}
 		select {
 		case <-ctx.Done():
-			return w.ended(cmd.Context(), last)
+			return w.ended(cmd.Context(), looked, last)
 		case <-ticker.C:
 		}
 	}
 }
 
 // ended is what a watch ends with: interrupted while it only looks, that is no failure.
-func (w healthWatch) ended(asked context.Context, last error) error {
-	if asked.Err() != nil && !w.until {
+// last is what the last look came to; looked says whether there was one that was answered, or failed.
+func (w healthWatch) ended(asked context.Context, looked bool, last error) error {
+	switch {
+	case asked.Err() != nil && !w.until:
 		return nil
-	}
-	if last != nil && w.until {
+	case !looked:
+		return errors.New("given up: no answer has come, and nothing is known of the cluster; see whether the node that --url names is well")
+	case last != nil && w.until:
 		return fmt.Errorf("given up: %w", last)
 	}
 	return last

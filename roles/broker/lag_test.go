@@ -57,7 +57,7 @@ func commitTo(t *testing.T, adm *kadm.Client, id string, offsets ...kadm.Offset)
 		o.LeaderEpoch = -1
 		all.Add(o)
 	}
-	if err := adm.CommitAllOffsets(within(t, 10*time.Second), id, all); err != nil {
+	if err := adm.CommitAllOffsets(within(t, 30*time.Second), id, all); err != nil {
 		t.Fatal(err)
 	}
 }

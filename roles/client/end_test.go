@@ -151,7 +151,7 @@ func TestGroupEndsWhereItStarts(t *testing.T) {
 	seed(t, addr, 0, "a", "b")
 	for i, c := range []struct{ offset, want string }{{"end", ""}, {"7", ""}, {"+5", ""}, {"@-1h", ""}, {"1", "b\n"}} {
 		group := fmt.Sprint("g", i)
-		if stdout, _ := rustmq(t, "", "consume", "t", "-b", addr, "-g", group, "-e", "-o", c.offset, "--timeout", "2s"); stdout != c.want {
+		if stdout, _ := rustmq(t, "", "consume", "t", "-b", addr, "-g", group, "-e", "-o", c.offset, "--timeout", "1m"); stdout != c.want {
 			t.Errorf("-o %s printed %q, want %q", c.offset, stdout, c.want)
 		}
 	}

@@ -53,7 +53,8 @@ func NewProcessor[T any](client *Client, codec Codec[T], transactionalID string,
 // Run hands batches to handle, at most MaxPoll messages of any partitions, each partition's in order,
 // until the context ends, and then nil is returned. What handle produces by tx is committed
 // together with the batch when it returns nil; otherwise it is aborted, and the batch is
-// read again, as it is after a rebalance. Where the attempts of a batch are used up and Failures.Then is
+// read again, as it is after a rebalance. That is no attempt of the batch where brokers had
+// aborted the transaction, such as one that was open for too long. Where the attempts of a batch are used up and Failures.Then is
 // Skip or DeadLetter, its messages come one by one, so that the one that fails goes alone.
 // A handler that is at work when the context ends is let finish, and is committed.
 func (p *Processor[T]) Run(ctx context.Context, handle func(context.Context, *Tx, []*Message[T]) error) error {
@@ -187,15 +188,19 @@ func (p *Processor[T]) transact(ctx context.Context, s *kgo.GroupTransactSession
 	returned = true
 	ending, cancel := context.WithTimeout(working, max(endTimeout, p.client.config.deliveryTimeout))
 	defer cancel()
+	byBrokers := false // it is they who fail, not the handler: a new session tries again
 	if failed == nil {
 		failed = s.Client().Flush(ending) // End would commit without a record that fails
 		if broken := tx.failure(); failed == nil && broken != nil {
 			failed = broken
 		}
-		if failed != nil {
-			_, err := s.End(ending, kgo.TryAbort)
-			return false, errors.Join(failed, err) // of brokers, not of the handler: a new session tries again
-		}
+		byBrokers = failed != nil
+	} else if broken := tx.failure(); abortedByCluster(broken) || isFenced(broken) {
+		byBrokers, failed = true, errors.Join(failed, broken) // which the handler may have been told, and says
+	}
+	if byBrokers {
+		_, err := s.End(ending, kgo.TryAbort)
+		return false, errors.Join(failed, err)
 	}
 	committed, err = s.End(ending, failed == nil)
 	switch {

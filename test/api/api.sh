@@ -18,7 +18,7 @@ trap ended EXIT
 "$rustmq" serve --ports free --data-dir "$dir/data" --set security.rest.authentication=on \
 	--set security.rest.requests=100000 --set security.rest.requests_per_ip=100000 >"$dir/line" 2>"$dir/log" &
 server=$!
-for _ in $(seq 100); do [ -s "$dir/line" ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -s "$dir/line" ] && break; sleep 0.1; done
 kafka=$(sed -n 's/.*"kafka":"\([^"]*\)".*/\1/p' "$dir/line") http=http://$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$dir/line")
 [ "$http" != http:// ] || { cat "$dir/log"; exit 1; }
 token=$dir/data/admin.token

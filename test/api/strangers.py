@@ -19,7 +19,7 @@ for path, item in document["paths"].items():
             request = urllib.request.Request(target, method=method.upper(), headers=headers)
             called += 1
             try:
-                status = urllib.request.urlopen(request, timeout=10).status
+                status = urllib.request.urlopen(request, timeout=60).status
             except urllib.error.HTTPError as refused:
                 status = refused.code
             if status != 401:

@@ -16,7 +16,7 @@ cleanup() {
 trap cleanup EXIT
 background() { "$@" >>"$dir/servers.log" 2>&1 & pids+=($!); }
 reached() { # URL
-	for _ in $(seq 300); do curl -s -o "$dir/answer" "$1" && return 0; sleep 0.1; done
+	for _ in $(seq 600); do curl -s -o "$dir/answer" "$1" && return 0; sleep 0.1; done
 	cat "$dir/servers.log"
 	echo "nothing answers at $1"
 	exit 1
@@ -57,7 +57,7 @@ for url in "$s3" "$gcs" "$azure"; do
 			--set wal.upload_interval=500ms --set wal.upload_bytes=8MiB >"$dir/line" 2>>"$dir/log" &
 		server=$!
 		pids+=("$server")
-		for _ in $(seq 300); do [ -s "$dir/line" ] && break; sleep 0.1; done
+		for _ in $(seq 600); do [ -s "$dir/line" ] && break; sleep 0.1; done
 		broker=$(sed -n 's/.*"kafka":"\([^"]*\)".*/\1/p' "$dir/line") http=http://$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$dir/line")
 		[ -n "$broker" ] || { cat "$dir/log"; exit 1; }
 	}

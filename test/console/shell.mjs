@@ -84,6 +84,6 @@ export default function ({ check, cluster }) {
     await accessible(visit, 'the open menu');
     await topics.click();
     await page.getByRole('heading', { name: 'Topics', level: 1 }).waitFor();
-    assert.equal(await topics.isVisible(), false);
+    await topics.waitFor({ state: 'hidden' });
   });
 }

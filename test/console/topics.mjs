@@ -111,7 +111,7 @@ export default function ({ check, cluster, sessionOf }) {
       await dialog(page).waitFor();
       await close();
       await dialog(page).waitFor({ state: 'detached' });
-      assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Create a topic');
+      await page.waitForFunction(() => document.activeElement?.textContent === 'Create a topic');
       await page.keyboard.press('Enter');
     }
   });

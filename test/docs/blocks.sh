@@ -152,7 +152,7 @@ while read -r block; do
 		# What it prints says that it is ready; what it logs does not.
 		setsid "${run[@]}" >"$block.out" 2>"$block.log" </dev/null &
 		echo $! >>"$work/pids"
-		for _ in $(seq 300); do grep -qs . "$block.out" && break; sleep 0.1; done
+		for _ in $(seq 600); do grep -qs . "$block.out" && break; sleep 0.1; done
 	elif ! timeout 900 "${run[@]}" >"$block.out" 2>&1 </dev/null; then
 		fail "the block at $page failed, with what is printed above" "$block"
 	fi

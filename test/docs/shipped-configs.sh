@@ -11,7 +11,7 @@ for file in configs/*.toml; do
 	cp -r configs "$work/"
 	(cd "$work" && exec "$root/bin/rustmq" $command >line 2>log) &
 	pid=$!
-	for _ in $(seq 100); do [ -s "$work/line" ] && break; sleep 0.1; done
+	for _ in $(seq 600); do [ -s "$work/line" ] && break; sleep 0.1; done
 	if ! grep -q '"http"' "$work/line"; then
 		echo "rustmq $command did not start:"; cat "$work/log"; kill "$pid" 2>/dev/null; exit 1
 	fi

@@ -48,11 +48,11 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// serve runs a server over a directory, at a port, until it is killed.
+// serve runs a server over a directory, at an address, until it is killed.
 func serve(arg []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	node, err := embed.Start(ctx, embed.Options{DataDir: arg[0], Set: map[string]string{"network.kafka_port": arg[1]}})
+	node, err := embed.Start(ctx, embed.Options{DataDir: arg[0], Set: map[string]string{"network.bind": arg[1], "network.kafka_port": "9092"}})
 	if err != nil {
 		return err
 	}

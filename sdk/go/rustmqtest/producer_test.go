@@ -25,7 +25,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 }
 
 // moments is how long anything may take on a machine that is busy.
-const moments = 45 * time.Second
+const moments = 2 * time.Minute
 
 func topic(t *testing.T, client *rustmq.Client, made rustmq.Topic) {
 	t.Helper()
@@ -133,9 +133,8 @@ func TestDeliveryTimesOut(t *testing.T) {
 	client := rustmqtest.Start(t).Client(t, way.option(), rustmq.WithDeliveryTimeout(time.Second))
 	topic(t, client, rustmq.Topic{Name: "t"})
 	ctx := within(t, moments)
-	if err := client.ProduceSync(ctx, &rustmq.Record{Topic: "t"}).Err(); err != nil {
-		t.Fatal(err)
-	}
+	passes := func() bool { return client.ProduceSync(ctx, &rustmq.Record{Topic: "t"}).Err() == nil }
+	eventually(t, "a record passes in time", passes) // which a busy machine may not have for the first
 	way.cut(true)
 	err := client.ProduceSync(ctx, &rustmq.Record{Topic: "t"}).Err()
 	if ctx.Err() != nil || err == nil || !rustmq.IsRetriable(err) {
@@ -145,7 +144,7 @@ func TestDeliveryTimesOut(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	way.cut(false)
-	eventually(t, "a record passes", func() bool { return client.ProduceSync(ctx, &rustmq.Record{Topic: "t"}).Err() == nil })
+	eventually(t, "a record passes again", passes)
 	if h := client.Health(ctx); !h.Healthy() || h.Failed != 0 || h.LastDelivered.IsZero() {
 		t.Errorf("%+v", h)
 	}
@@ -202,9 +201,7 @@ func TestBreakerRefusesWhileNothingIsDelivered(t *testing.T) {
 	topic(t, client, rustmq.Topic{Name: "t"})
 	ctx := within(t, moments)
 	send := func() error { return client.ProduceSync(ctx, &rustmq.Record{Topic: "t"}).Err() }
-	if err := send(); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "a record passes in time", func() bool { return send() == nil }) // which a busy machine may not have for the first
 	way.cut(true)
 	if err := send(); !rustmq.IsRetriable(err) {
 		t.Fatalf("%v", err)

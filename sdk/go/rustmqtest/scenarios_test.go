@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -270,16 +269,9 @@ func rebalance(t *testing.T, server *rustmqtest.Server, r run) {
 
 // exactlyOnce has a server and a processor that are processes of their own, to be killed.
 func exactlyOnce(t *testing.T, _ *rustmqtest.Server, r run) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	server := begin(t, "server", dir+","+port)
+	// An address of its own: on another's a port may be taken while the server is away.
+	dir, host := t.TempDir(), fmt.Sprintf("127.%d.%d.1", 201+rand.IntN(50), rand.IntN(250))
+	server := begin(t, "server", dir+","+host)
 	client, err := rustmq.New(rustmq.WithBrokers(server.first))
 	if err != nil {
 		t.Fatal(err)
@@ -312,7 +304,7 @@ func exactlyOnce(t *testing.T, _ *rustmqtest.Server, r run) {
 			continue
 		}
 		server.kill()
-		server = begin(t, "server", dir+","+port)
+		server = begin(t, "server", dir+","+host)
 	}
 	read(r.Records)
 	processor.kill()

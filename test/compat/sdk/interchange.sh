@@ -9,7 +9,7 @@ dir=$(mktemp -d)
 "$rustmq" serve --ports free --data-dir "$dir/data" >"$dir/line" 2>"$dir/log" &
 server=$!
 trap 'kill $server 2>/dev/null || :; wait $server 2>/dev/null || :; rm -rf "$dir"' EXIT
-for _ in $(seq 100); do [ -s "$dir/line" ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -s "$dir/line" ] && break; sleep 0.1; done
 broker=$(sed -n 's/.*"kafka":"\([^"]*\)".*/\1/p' "$dir/line")
 http=$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$dir/line")
 [ -n "$broker" ] || { cat "$dir/log"; exit 1; }

@@ -22,10 +22,16 @@ func must(t *testing.T, err error) {
 // echo answers over both transports on one port.
 func echo(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	u, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: l.Addr().(*net.TCPAddr).Port})
-	must(t, err)
+	var l net.Listener
+	var u *net.UDPConn
+	for u == nil { // the port that TCP is given may be another's over UDP
+		var err error
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		if u, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: l.Addr().(*net.TCPAddr).Port}); err != nil {
+			must(t, l.Close())
+		}
+	}
 	t.Cleanup(func() { _ = l.Close(); _ = u.Close() })
 	go func() {
 		for {
