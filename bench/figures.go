@@ -17,6 +17,7 @@ import (
 // run is one call of `bench run`.
 type run struct {
 	pairs int
+	rows  string // only rows that have it in their names are measured
 	out   report.Results
 }
 
@@ -58,12 +59,13 @@ var figures = []figure{
 func runFigures(args []string) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	only := flags.String("figures", "", "comma separated, all when empty")
+	rows := flags.String("rows", "", "only the paired rows with this in their names, all when empty; nothing is written then")
 	pairs := flags.Int("pairs", 5, "pairs a row, at least 5 for a claim")
 	write := flags.Bool("write", true, "write bench/results and docs/performance.md")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	r := &run{pairs: *pairs, out: newResults()}
+	r := &run{pairs: *pairs, rows: *rows, out: newResults()}
 	for _, f := range figures {
 		if *only != "" && !strings.Contains(","+*only+",", ","+f.name+",") {
 			continue
@@ -74,7 +76,7 @@ func runFigures(args []string) error {
 		}
 		fmt.Printf("%s took %.0f s\n", f.name, time.Since(began).Seconds())
 	}
-	if *write {
+	if *write && *rows == "" {
 		if old, err := report.Newest(resultsDir); err == nil {
 			r.out = r.out.With(old, func(name string) int {
 				return slices.IndexFunc(figures, func(f figure) bool { return f.name == name })
@@ -113,6 +115,9 @@ type measurement func() (loadResult, error)
 
 // pair runs ours and theirs in turn and summarises f of the pairs.
 func (r *run) pair(x row, ours, theirs measurement, f func(a, b loadResult) float64, detail func(a, b loadResult) string) error {
+	if !strings.Contains(x.Name, r.rows) {
+		return nil
+	}
 	var ratios []float64
 	var lastA, lastB loadResult
 	for i := range r.pairs + 1 { // the first pair warms up
