@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -27,6 +28,11 @@ const maxCommitted = 64 << 20
 type committing struct {
 	net.Listener
 	loops []*floor.Loop // each has every byte: as many as there are replicas
+}
+
+// startBare starts one in a process of its own.
+func startBare(copies int) (*process, error) {
+	return startPeer("a bare server that commits", "committing", "-copies", strconv.Itoa(copies))
 }
 
 // startCommitting serves until the process ends; its files are in dir.

@@ -85,6 +85,11 @@ func (r *run) kafka() error {
 		return err
 	}
 	defer theirs.stop()
+	bare, err := startBare(1)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
 	pair := func(ours *process, x row, kind string, shape []string, f func(a, b loadResult) float64, detail func(a, b loadResult) string) error {
 		x.Figure = "K2"
 		return r.pair(x, on(ours, kind, shape...), on(theirs.process, kind, shape...), f, detail)
@@ -94,7 +99,7 @@ func (r *run) kafka() error {
 	}
 	// A JVM compiles what runs often: it is given time to, and so are we.
 	for range 3 {
-		for _, p := range []*process{ours, apart, theirs.process} {
+		for _, p := range []*process{ours, apart, theirs.process, bare} {
 			if _, err := p.load("produce", args("records", 300_000)...); err != nil {
 				return err
 			}
@@ -123,7 +128,12 @@ func (r *run) kafka() error {
 		{ours, "transactions of ten records, 1 producer, against Kafka, which does not sync", "transactions", args("records", 500, "connections", 1), 2, 4, syncsBound},
 		{ours, "transactions of ten records, 16 producers, against Kafka, which does not sync", "transactions", args("records", 4_000, "connections", 16), 2, 4, syncsBound},
 	} {
-		if err := pair(c.ours, row{Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: c.bound}, c.kind, c.shape, rateRatio, used); err != nil {
+		var floor measurement
+		if c.kind != "transactions" {
+			floor = on(bare, c.kind, c.shape...)
+		}
+		if err := r.beside(row{Figure: "K2", Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: c.bound},
+			on(c.ours, c.kind, c.shape...), on(theirs.process, c.kind, c.shape...), floor, rateRatio, used); err != nil {
 			return err
 		}
 	}
