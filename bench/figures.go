@@ -207,6 +207,7 @@ const (
 	manyBound   = "Two thirds of the processor time are the client's, the same on both sides. Of the server's, half are system calls that copy from the socket and to the disk, a quarter the CRC of each batch."
 	copyBound   = "Copies: out of the page cache and into the socket are a third of the server's time, the CRC of each frame 6 %."
 	diskBound   = "The sync of a lone block: the rest of the round trip is the client's, as in the floor."
+	natsBound   = "The device: the log writes and syncs without a pause, and rustmq takes half of a core. NATS is bound by its server's processor, which takes seven tenths of that of both ends."
 	walBound    = "Half of the time of both is the virtual disk's (notification, wake-ups). What the loop does not do is the CRC32C of each frame, 4 %, and waking its appender in order."
 	quicBound   = "quic-go, in packets of 1.4 KB: system calls are a third of both ends, wake-ups 15 %, AES-GCM 8 %; TLS over TCP hands the kernel 16 KB at a time."
 )
@@ -265,7 +266,7 @@ func (r *run) produce() error {
 			return err
 		}
 		shape := args("records", 300_000)
-		err = r.beside(row{Figure: "F1", Name: c.name, Unit: "×", Must: c.must, Aim: c.aim},
+		err = r.beside(row{Figure: "F1", Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: natsBound},
 			on(ours, "produce", shape...), on(nats, "nats", args("records", c.records)...), on(bare, "produce", shape...),
 			rateRatio, rates("rustmq", "NATS"))
 		nats.stop()
