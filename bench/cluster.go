@@ -206,6 +206,11 @@ func (r *run) clusters() error {
 		return err
 	}
 	defer stop()
+	bare, err := startBare(clusterSize)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
 	for range 3 {
 		for _, p := range []*process{ours, theirs} {
 			if _, err := p.load("produce", args("records", 100_000, "partitions", 12, "replicas", clusterSize)...); err != nil {
@@ -227,8 +232,8 @@ func (r *run) clusters() error {
 		{"produce 1 KiB to 12 partitions, 1 connection, acks=all, against Kafka with flush.messages=1", "produce", args("records", 20_000, "partitions", 12, "config", "flush.messages=1"), 3, 10},
 	} {
 		shape := slices.Concat(c.shape, args("replicas", clusterSize))
-		if err := r.pair(row{Figure: "K3", Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: replicationBound},
-			on(ours, c.kind, shape...), on(theirs, c.kind, shape...), rateRatio, used); err != nil {
+		if err := r.beside(row{Figure: "K3", Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: replicationBound},
+			on(ours, c.kind, shape...), on(theirs, c.kind, shape...), on(bare, c.kind, c.shape...), rateRatio, used); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 // run is one call of `bench run`.
 type run struct {
 	pairs int
+	rows  string // only rows that have it in their names are measured
 	out   report.Results
 }
 
@@ -58,12 +59,13 @@ var figures = []figure{
 func runFigures(args []string) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	only := flags.String("figures", "", "comma separated, all when empty")
+	rows := flags.String("rows", "", "only the paired rows with this in their names, all when empty; nothing is written then")
 	pairs := flags.Int("pairs", 5, "pairs a row, at least 5 for a claim")
 	write := flags.Bool("write", true, "write bench/results and docs/performance.md")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	r := &run{pairs: *pairs, out: newResults()}
+	r := &run{pairs: *pairs, rows: *rows, out: newResults()}
 	for _, f := range figures {
 		if *only != "" && !strings.Contains(","+*only+",", ","+f.name+",") {
 			continue
@@ -74,7 +76,7 @@ func runFigures(args []string) error {
 		}
 		fmt.Printf("%s took %.0f s\n", f.name, time.Since(began).Seconds())
 	}
-	if *write {
+	if *write && *rows == "" {
 		if old, err := report.Newest(resultsDir); err == nil {
 			r.out = r.out.With(old, func(name string) int {
 				return slices.IndexFunc(figures, func(f figure) bool { return f.name == name })
@@ -113,8 +115,17 @@ type measurement func() (loadResult, error)
 
 // pair runs ours and theirs in turn and summarises f of the pairs.
 func (r *run) pair(x row, ours, theirs measurement, f func(a, b loadResult) float64, detail func(a, b loadResult) string) error {
-	var ratios []float64
-	var lastA, lastB loadResult
+	return r.beside(x, ours, theirs, nil, f, detail)
+}
+
+// beside is pair, with a third side, the floor, where there is one: a row of its own says
+// how that does against theirs, and the row of a must that it misses too says so.
+func (r *run) beside(x row, ours, theirs, floor measurement, f func(a, b loadResult) float64, detail func(a, b loadResult) string) error {
+	if !strings.Contains(x.Name, r.rows) {
+		return nil
+	}
+	var ratios, floors []float64
+	var lastA, lastB, lastC loadResult
 	for i := range r.pairs + 1 { // the first pair warms up
 		a, err := ours()
 		if err != nil {
@@ -124,15 +135,37 @@ func (r *run) pair(x row, ours, theirs measurement, f func(a, b loadResult) floa
 		if err != nil {
 			return fmt.Errorf("%s: %w", x.Name, err)
 		}
+		var c loadResult
+		if floor != nil {
+			if c, err = floor(); err != nil {
+				return fmt.Errorf("%s: the floor: %w", x.Name, err)
+			}
+		}
 		if i > 0 {
 			ratios = append(ratios, f(a, b))
-			lastA, lastB = a, b
+			lastA, lastB, lastC = a, b, c
+			if floor != nil {
+				floors = append(floors, f(c, b))
+			}
 		}
 	}
 	if detail != nil {
 		x.Detail = detail(lastA, lastB)
 	}
+	if floor == nil {
+		r.add(summarise(x, ratios))
+		return nil
+	}
+	bare := summarise(row{Figure: x.Figure, Name: x.Name + ": a bare server that commits instead", Unit: x.Unit, Less: x.Less, Detail: perSecond(lastC.rate())}, floors)
+	if lastC.P50 > 0 {
+		bare.Detail = fmt.Sprintf("p50 %.2f ms, p99 %.2f ms", lastC.P50/1000, lastC.P99/1000)
+	}
+	measured := bare
+	if measured.Must = x.Must; measured.Missed() {
+		x.Bound = fmt.Sprintf("What syncs does not come to it here: a bare server, which receives the same, has it written and synced, and answers, is at %s × under the same load.", report.Number(bare.Median))
+	}
 	r.add(summarise(x, ratios))
+	r.add(bare)
 	return nil
 }
 
@@ -174,6 +207,7 @@ const (
 	manyBound   = "Two thirds of the processor time are the client's, the same on both sides. Of the server's, half are system calls that copy from the socket and to the disk, a quarter the CRC of each batch."
 	copyBound   = "Copies: out of the page cache and into the socket are a third of the server's time, the CRC of each frame 6 %."
 	diskBound   = "The sync of a lone block: the rest of the round trip is the client's, as in the floor."
+	natsBound   = "The device: the log writes and syncs without a pause, and rustmq takes half of a core. NATS is bound by its server's processor, which takes seven tenths of that of both ends."
 	walBound    = "Half of the time of both is the virtual disk's (notification, wake-ups). What the loop does not do is the CRC32C of each frame, 4 %, and waking its appender in order."
 	quicBound   = "quic-go, in packets of 1.4 KB: system calls are a third of both ends, wake-ups 15 %, AES-GCM 8 %; TLS over TCP hands the kernel 16 KB at a time."
 )
@@ -185,6 +219,11 @@ func (r *run) produce() error {
 		return err
 	}
 	defer ours.stop()
+	bare, err := startBare(1)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
 	for _, c := range []struct {
 		size, connections, partitions, records int
 		reused                                 bool
@@ -209,7 +248,7 @@ func (r *run) produce() error {
 			theirs = shape
 		}
 		if err := r.againstKfake(row{Figure: "F1", Name: name, Unit: "×", Must: c.must, Aim: c.aim, Bound: c.bound},
-			on(ours, "produce", shape...), theirs, rateRatio, rates("rustmq", "kfake")); err != nil {
+			on(ours, "produce", shape...), theirs, on(bare, "produce", shape...), rateRatio, rates("rustmq", "kfake")); err != nil {
 			return err
 		}
 	}
@@ -226,8 +265,9 @@ func (r *run) produce() error {
 		if err != nil {
 			return err
 		}
-		err = r.pair(row{Figure: "F1", Name: c.name, Unit: "×", Must: c.must, Aim: c.aim},
-			on(ours, "produce", args("records", 300_000)...), on(nats, "nats", args("records", c.records)...),
+		shape := args("records", 300_000)
+		err = r.beside(row{Figure: "F1", Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: natsBound},
+			on(ours, "produce", shape...), on(nats, "nats", args("records", c.records)...), on(bare, "produce", shape...),
 			rateRatio, rates("rustmq", "NATS"))
 		nats.stop()
 		if err != nil {
@@ -264,13 +304,13 @@ func (r *run) fitting(records, size int) (int, error) {
 // given, as a store without retention does: each load takes memory anew. Our log
 // reuses the segments of the topics that were deleted, as it does those of data
 // that has gone to the bucket.
-func (r *run) againstKfake(x row, ours measurement, theirs []string, f func(a, b loadResult) float64, detail func(a, b loadResult) string) error {
+func (r *run) againstKfake(x row, ours measurement, theirs []string, bare measurement, f func(a, b loadResult) float64, detail func(a, b loadResult) string) error {
 	kfake, err := startPeer("kfake", "kfake")
 	if err != nil {
 		return err
 	}
 	defer kfake.stop()
-	return r.pair(x, ours, on(kfake, "produce", theirs...), f, detail)
+	return r.beside(x, ours, on(kfake, "produce", theirs...), bare, f, detail)
 }
 
 func plural(n int, noun string) string {
@@ -326,6 +366,11 @@ func (r *run) lone() error {
 		return err
 	}
 	defer kfake.stop()
+	bare, err := startBare(1)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
 	floor := func() (loadResult, error) {
 		trip, err := kfake.load("lone", args("records", records)...)
 		if err != nil {
@@ -339,8 +384,8 @@ func (r *run) lone() error {
 		trip.P99 += loop.P99
 		return trip, nil
 	}
-	return r.pair(row{Figure: "F3", Name: "p50 of a lone durable 1 KiB produce, against round trip + bare append", Unit: "×", Must: 1.5, Aim: 1.15, Less: true, Bound: diskBound},
-		on(ours, "lone", args("records", records)...), floor,
+	return r.beside(row{Figure: "F3", Name: "p50 of a lone durable 1 KiB produce, against round trip + bare append", Unit: "×", Must: 1.5, Aim: 1.15, Less: true, Bound: diskBound},
+		on(ours, "lone", args("records", records)...), floor, on(bare, "lone", args("records", records)...),
 		func(a, b loadResult) float64 { return a.P50 / b.P50 },
 		func(a, b loadResult) string {
 			return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms; floor %.2f, %.2f", a.P50/1000, a.P99/1000, b.P50/1000, b.P99/1000)
@@ -426,7 +471,7 @@ func (r *run) cost() error {
 	defer ours.stop()
 	shape := args("records", 800_000)
 	if err := r.againstKfake(row{Figure: "F6", Name: "CPU a durable 1 KiB record, both ends, against kfake", Unit: "×", Must: 1.2, Aim: 0.8, Less: true},
-		on(ours, "produce", shape...), append(slices.Clone(shape), "-keep"),
+		on(ours, "produce", shape...), append(slices.Clone(shape), "-keep"), nil,
 		func(a, b loadResult) float64 { return a.cpuPerRecord() / b.cpuPerRecord() },
 		func(a, b loadResult) string {
 			return fmt.Sprintf("rustmq %.2f µs, kfake %.2f µs", a.cpuPerRecord()*1e6, b.cpuPerRecord()*1e6)

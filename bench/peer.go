@@ -21,12 +21,13 @@ type listening struct {
 // runPeer is a peer server until it is told to stop.
 func runPeer(args []string) error {
 	if len(args) == 0 {
-		return errors.New("peer: name kfake, nats or tls")
+		return errors.New("peer: name kfake, committing, nats or tls")
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
 	flags := flag.NewFlagSet("peer "+args[0], flag.ContinueOnError)
-	dir := flags.String("dir", "", "storage directory (nats)")
+	dir := flags.String("dir", "", "storage directory (committing, nats)")
+	copies := flags.Int("copies", 1, "logs that each have every byte (committing)")
 	syncAlways := flags.Bool("sync-always", false, "fsync before every answer (nats)")
 	certs := flags.String("certs", "", "directory of certificates (tls)")
 	mutual := flags.Bool("mutual", false, "ask for certificates of clients (tls)")
@@ -38,6 +39,14 @@ func runPeer(args []string) error {
 		addr, err := bareTLS(*certs, *mutual)
 		if err != nil {
 			return fmt.Errorf("start a bare server of TLS: %w", err)
+		}
+		if err := printJSON(listening{addr}); err != nil {
+			return err
+		}
+	case "committing":
+		addr, err := startCommitting(*dir, *copies)
+		if err != nil {
+			return fmt.Errorf("start a bare server that commits: %w", err)
 		}
 		if err := printJSON(listening{addr}); err != nil {
 			return err
@@ -69,7 +78,7 @@ func runPeer(args []string) error {
 			return err
 		}
 	default:
-		return fmt.Errorf("peer %q: want kfake, nats or tls", args[0])
+		return fmt.Errorf("peer %q: want kfake, committing, nats or tls", args[0])
 	}
 	<-stop
 	return nil

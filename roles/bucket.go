@@ -33,6 +33,9 @@ const (
 	// uploadUrgent is the share of the WAL from which on nothing waits for its
 	// interval.
 	uploadUrgent = 0.5
+	// uploadsOutrun, as a divisor of the WAL's memory: when as much waits, the oldest will
+	// have left it before its object is written.
+	uploadsOutrun = 2
 
 	// unuploadedShare of the WAL is what one partition may hold that the bucket has
 	// not taken: while the bucket is away a busy one goes on for long, and the others
@@ -161,6 +164,7 @@ func (n *Node) tier() (*broker.Tier, error) {
 			Interval: time.Duration(n.config.WAL.UploadInterval), ObjectBytes: int64(n.config.WAL.UploadBytes),
 			OwnBytes: int64(n.config.WAL.UploadBytes) / 2, ObjectRanges: objectRanges, Parallel: c.Parallel,
 			RetryMin: uploadRetryMin, RetryMax: uploadRetryMax, Urgent: uploadUrgent,
+			Outrun: int64(n.config.WAL.Memory) / uploadsOutrun,
 		},
 		Cold: cold.Options{
 			Policy: cache.Policy(n.config.Cache.Policy), TTL: cacheTTL(n.config.Cache.TTL),

@@ -2,8 +2,9 @@
 # Builds rustmq and the benchmark, runs every figure, writes bench/results and
 # docs/performance.md. PAIRS is how many pairs a row has. FIGURES=F1,B2 narrows
 # it; nothing is written then, but with WRITE=1 those figures take the place of what
-# is there of them. Figures B need an S3 server, figures K Apache Kafka and Java; both
-# servers are fetched.
+# is there of them. ROWS narrows it to the rows with that in their names, and nothing is
+# written. Figures B need an S3 server, figures K Apache Kafka and Java; both servers are
+# fetched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go build -trimpath -tags grpcnotrace -ldflags '-s -w' -o bin/rustmq .
@@ -32,6 +33,6 @@ cd bench
 if [ -n "${FIGURES:-}" ]; then
 	write=false
 	[ -z "${WRITE:-}" ] || write=true
-	exec ./bin/bench run -figures "$FIGURES" -pairs "${PAIRS:-5}" -write=$write
+	exec ./bin/bench run -figures "$FIGURES" -pairs "${PAIRS:-5}" -rows "${ROWS:-}" -write=$write
 fi
 exec ./bin/bench run -pairs "${PAIRS:-5}"

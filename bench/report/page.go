@@ -82,6 +82,7 @@ const howMeasured = `
     make bench                              every figure; hours
     FIGURES=F1,K2 make bench                some of them, shown and not written
     FIGURES=F1,K2 WRITE=1 PAIRS=7 make bench   some of them, in the place of what was there
+    FIGURES=K2 ROWS='1 connection' make bench  rows with that in their names, shown and not written
     make generate                           this page, of what is in bench/results
 
 Go, gcc and make are enough for the figures F; the others fetch what they need. Run it on a machine that does nothing else.
@@ -100,7 +101,7 @@ reused, as they are once data is in the bucket. What each peer is:
 | NATS JetStream | writes to files, and syncs only where the row says so |
 | Apache Kafka 4.1.1 | one node with broker and controller, or three; a heap of 1 GiB and its own defaults: it does not sync unless the row says so |
 | franz-go, rdkafka | clients, on the same server |
-| a bare loop, copy or server | what the machine gives to a program that does nothing else: group commit in a loop; the AWS SDK that puts or gets the same objects, three at a time, each whole by one request, into one buffer again and again; crypto/tls |
+| a bare loop, copy or server | what the machine gives to a program that does nothing else: group commit in a loop, as many copies as there are replicas; behind a socket of Kafka's protocol, the same for what a client produces, and its answer; the AWS SDK that puts or gets the same objects, three at a time, each whole by one request, into one buffer again and again; crypto/tls |
 
 Figures F are of the log, figures B of the bucket, figures K are beside Apache Kafka and of a whole cluster. rustmq's bucket is
 a directory beside its log, but where a row has it on a device of its own, which is in memory: in a cloud a

@@ -68,7 +68,7 @@ type wanted struct {
 
 const (
 	// maxPooledRead is the largest buffer that is kept for another read.
-	maxPooledRead = 4 << 20
+	maxPooledRead = 10 << 20
 	// roomyRead is how many times as large as a read its buffer may be, if it is
 	// larger than spareRead. Readers may keep what they read for long, and are
 	// asked to account for no more than that.

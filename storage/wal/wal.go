@@ -252,6 +252,8 @@ type Stats struct {
 	Short                  error
 	Appends, AppendedBytes int64
 	Commits, Syncs         int64
+	// Age is the time since the log was opened.
+	Age time.Duration
 	// SyncTime is what Syncs took in all, with the writes that go with them. Syncing is
 	// how long the one under way has taken by now; 0: none is.
 	SyncTime, Syncing time.Duration
@@ -460,6 +462,7 @@ func (w *WAL) Stats() Stats {
 	for i := range w.counts.syncsIn {
 		s.SyncsIn[i] = w.counts.syncsIn[i].Load()
 	}
+	s.Age = time.Since(w.counts.began)
 	if since := w.counts.syncSince.Load(); since != 0 {
 		s.Syncing = time.Since(w.counts.began) - time.Duration(since)
 	}

@@ -35,6 +35,18 @@ type Limits struct {
 	// Urgent is the share of the WAL's budget, 0 to 1, from which on nothing
 	// waits for its interval.
 	Urgent float64
+	// Outrun is how many bytes wait when uploads have lost the race with a log that has
+	// its disk busy: more than it keeps in memory, so that they would be read back from
+	// that disk, and written to it once more where the bucket is a directory there. What
+	// is due by its bytes alone then waits for its interval, or until the disk has time,
+	// or half of Urgent is used. 0: nothing waits so.
+	Outrun int64
+}
+
+// Pressure is how the WAL fares.
+type Pressure struct {
+	Fullness float64 // share of its budget that is used, 0 to 1
+	Busy     bool    // it wrote and synced for most of the time since it was last looked
 }
 
 // Waiting is a partition with committed records that the bucket lacks.
@@ -79,13 +91,13 @@ func newPlanner(l Limits) *planner {
 
 // plan returns the objects to begin now, those with the oldest records first: while the
 // bucket is slower than what comes in, nobody else's may pass them. What acks wait for goes
-// before all others, and always has room for one object. fullness is the WAL's.
-func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job {
+// before all others, and always has room for one object.
+func (p *planner) plan(now time.Time, waiting []Waiting, wal Pressure) []Job {
 	free := p.limits.Parallel - p.running
-	jobs := p.pack(now, waiting, fullness, true)
+	jobs := p.pack(now, waiting, wal, true)
 	jobs = jobs[:min(len(jobs), max(free, 1-p.awaited))]
 	p.awaited += len(jobs)
-	others := p.pack(now, waiting, fullness, false)
+	others := p.pack(now, waiting, wal, false)
 	jobs = append(jobs, others[:max(0, min(len(others), free-len(jobs)))]...)
 	for _, j := range jobs {
 		for _, part := range j.Parts {
@@ -110,13 +122,29 @@ func (p *planner) waits(now time.Time, w *Waiting) bool {
 	return !busy && w.Bytes > 0 && !p.backoff.Waits(now, w.Partition)
 }
 
+// outrun reports whether uploads gain nothing by beginning before they must: see Limits.
+func (p *planner) outrun(waiting []Waiting, wal Pressure) bool {
+	if p.limits.Outrun == 0 || !wal.Busy || wal.Fullness >= p.limits.Urgent/2 {
+		return false
+	}
+	var total int64
+	for i := range waiting {
+		if !waiting[i].Awaited {
+			total += waiting[i].Bytes
+		}
+	}
+	return total >= p.limits.Outrun
+}
+
 // pack returns what objects there would be of one kind of partitions, those that acks wait
 // for, or the others.
-func (p *planner) pack(now time.Time, waiting []Waiting, fullness float64, awaited bool) []Job {
+func (p *planner) pack(now time.Time, waiting []Waiting, wal Pressure, awaited bool) []Job {
 	interval, bytes := p.interval(awaited)
 	var ready []Waiting
 	var total int64
-	due := fullness >= p.limits.Urgent
+	urgent, held := wal.Fullness >= p.limits.Urgent, !awaited && p.outrun(waiting, wal)
+	late := func(w *Waiting) bool { return !now.Before(w.Since.Add(interval)) }
+	due := urgent
 	for _, w := range waiting {
 		if w.Awaited != awaited || !p.waits(now, &w) {
 			continue
@@ -128,9 +156,9 @@ func (p *planner) pack(now time.Time, waiting []Waiting, fullness float64, await
 		if w.Bytes < p.limits.OwnBytes {
 			total += w.Bytes
 		}
-		due = due || !now.Before(w.Since.Add(interval))
+		due = due || late(&w)
 	}
-	due = due || total >= bytes
+	due = due || total >= bytes && !held
 	slices.SortFunc(ready, func(a, b Waiting) int {
 		return cmp.Or(a.Since.Compare(b.Since), slices.Compare(a.Partition.Topic[:], b.Partition.Topic[:]), cmp.Compare(a.Partition.Index, b.Partition.Index))
 	})
@@ -139,6 +167,9 @@ func (p *planner) pack(now time.Time, waiting []Waiting, fullness float64, await
 	for _, w := range ready {
 		part := Part{w.Partition, w.From, min(w.Bytes, p.limits.ObjectBytes)}
 		if w.Bytes >= p.limits.OwnBytes {
+			if held && !late(&w) {
+				continue
+			}
 			jobs = append(jobs, Job{Parts: []Part{part}, Awaited: awaited})
 			continue
 		}

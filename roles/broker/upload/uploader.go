@@ -136,6 +136,7 @@ type Uploader struct {
 
 	waiting []Waiting // of the planning goroutine, reused
 	pending []log.PendingUpload
+	busy    busyDisk // of the planning goroutine
 }
 
 // written is when producers of a partition were last written whole.
@@ -228,7 +229,8 @@ func (u *Uploader) Settle(ctx context.Context) error {
 // begin looks at what waits and starts what is due. It returns in how long to look again,
 // sooner than by itself; 0: there is no need.
 func (u *Uploader) begin() (again time.Duration) {
-	fullness := u.o.Store.Stats().Fullness
+	store := u.o.Store.Stats()
+	pressure := Pressure{Fullness: store.Fullness, Busy: u.busy.look(&store.WAL)}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.pending = u.o.Store.PendingUpload(u.pending[:0])
@@ -251,7 +253,7 @@ func (u *Uploader) begin() (again time.Duration) {
 		return 0
 	}
 	now := u.o.Now()
-	for _, j := range u.planner.plan(now, u.waiting, fullness) {
+	for _, j := range u.planner.plan(now, u.waiting, pressure) {
 		u.done.Go(func() { u.upload(j) }) // blocks on the controller and the bucket
 	}
 	u.stats.Running = int64(u.planner.running)

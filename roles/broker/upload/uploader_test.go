@@ -57,6 +57,42 @@ func TestCommittedRecordsComeIntoTheBucket(t *testing.T) {
 	})
 }
 
+// TestProducersThatKeepTheDiskBusyGoFirst: for an interval, or as long as they do.
+func TestProducersThatKeepTheDiskBusyGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.fs = disk.NewFaulty(w.fs, disk.Rule{Op: disk.OpSync, Hook: func(disk.Op, string) { time.Sleep(100 * time.Millisecond) }})
+		w.limits.Interval, w.limits.Outrun = 4*time.Second, 32<<10
+		w.open()
+		defer w.close()
+		pass(look) // what the start has written
+		began := time.Now()
+		busyUntil := func(d time.Duration) {
+			for time.Since(began) < d {
+				w.append(0, 1, 20<<10)
+			}
+			synctest.Wait()
+		}
+		busyUntil(3 * time.Second)
+		if s := w.up.Stats(); s.Objects != 0 || s.Waiting < w.limits.ObjectBytes {
+			t.Errorf("uploads compete with the producers: %+v", s)
+		}
+		busyUntil(5 * time.Second)
+		if w.up.Stats().Objects == 0 {
+			t.Error("they wait for longer than the interval")
+		}
+		busyUntil(10 * time.Second)
+		w.limits.Interval = time.Hour
+		w.up.SetPace(w.limits.Interval, w.limits.ObjectBytes)
+		for range 8 {
+			pass(look)
+		}
+		if s := w.up.Stats(); s.Waiting >= w.limits.OwnBytes {
+			t.Errorf("they wait though the producers pause: %+v", s)
+		}
+	})
+}
+
 // TestEverythingCommittedEndsInTheBucketOnceAndInOrder: whatever fails, whoever
 // leads, and wherever logs begin meanwhile.
 func TestEverythingCommittedEndsInTheBucketOnceAndInOrder(t *testing.T) {
