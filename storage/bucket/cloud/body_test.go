@@ -82,6 +82,24 @@ func TestAPutInPartsLetsOthersRun(t *testing.T) {
 	}
 }
 
+// TestAReadLetsOthersRun: on one processor others run some thirty times while 8 MiB arrive,
+// all of which were there.
+func TestAReadLetsOthersRun(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	data := numbered(8 << 20)
+	into := make([]byte, len(data))
+	turns := others(t)
+	n, err := fill(into, bytes.NewReader(data))
+	if least := int64(len(data) / yieldEvery / 2); err != nil || n != len(data) || !bytes.Equal(into, data) || turns.Load() < least {
+		t.Errorf("%d bytes, %v; others ran %d times, want %d at least", n, err, turns.Load(), least)
+	}
+	for size, want := range map[int]error{0: io.EOF, 10: io.ErrUnexpectedEOF, yieldEvery: io.ErrUnexpectedEOF, yieldEvery + 10: io.ErrUnexpectedEOF, 2 * yieldEvery: nil} {
+		if n, err := fill(into[:2*yieldEvery], bytes.NewReader(data[:size])); n != size || err != want {
+			t.Errorf("of %d bytes %d came, and %v, want %v", size, n, err, want)
+		}
+	}
+}
+
 // others counts the turns of a goroutine that is always ready, until the test ends.
 func others(t *testing.T) *atomic.Int64 {
 	var turns atomic.Int64
