@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,9 @@ const (
 const (
 	bareRecord = recordBytes
 	bareLog    = 64 * mib // its file begins anew when it is full
+
+	// passStep bytes of an object are passed on before whoever else is ready runs.
+	passStep = 256 << 10
 )
 
 // startBareBroker starts one within this process, for good, with its log in dir.
@@ -62,7 +66,7 @@ func startBareBroker(dir, store string, part int64) (addr string, err error) {
 		return "", err
 	}
 	b := &bareBroker{store: shape{broker: store}.s3Client(), part: part, log: log}
-	b.buffers.New = func() any { p := make([]byte, copyBuffer); return &p }
+	b.buffers.New = func() any { p := make([]byte, passStep); return &p }
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -195,6 +199,7 @@ func (b *bareBroker) passBody(to net.Conn, body io.ReadCloser) (n int64, err err
 		if _, failed := to.Write((*p)[:m]); failed != nil {
 			return n, failed
 		}
+		runtime.Gosched()
 		if errors.Is(err, io.EOF) {
 			return n, nil
 		}

@@ -25,9 +25,9 @@ const (
 // What profiles show of the bucket's figures, for [row.Bound].
 const (
 	uploadBound   = "Of the broker's processor time, a quarter is the SDK's SHA-256 of each body, which HTTP without TLS asks for, the same in the copy; the checksums of batches, blocks and part are a sixth, the copy into the part an eighth."
-	coldBound     = "Two cores for a store, a broker and a client, where the bare copy has them for a store and a client: the broker receives each byte into memory of its own, checks it and sends it on. Of its time, half is receiving, a fifth of all the kernel's first touch of that memory, a sixth sending, a tenth checksums; the copy has one buffer that stays in the processor's cache, and a GET for a whole object, which the store sends from its files by sendfile."
+	coldBound     = "Two cores for a store, a broker and a client, where the bare copy has them for a store and a client: the broker receives each byte into memory of its own, checks it and sends it on. Of its time, half is receiving, a fifth of all the kernel's first touch of that memory, a sixth sending, a tenth checksums; the copy has one buffer that stays in the processor's cache, and a GET for a whole object, which the store sends from its files by sendfile; of a range it copies. The rows of the bare process say what is left where each byte is received, summed and sent on, and nothing else is done."
 	catchUpBound  = "Each byte is read from the file and checked, where the tail is sent from memory as it is: half of the server's time is the copy out of the page cache, most of it the kernel's first touch of the memory that it goes into, for the server has just begun; sending is a fifth, checksums a twelfth."
-	isolatedBound = "The processor: reader, store and compaction take what the two cores have."
+	isolatedBound = "The processor, as far as the rows of the bare process show the same: store, reader and clients share the two cores with the broker. What is beyond is the broker's own reading and compaction, in steps of some tenths of a millisecond, and what their commits write to the device of the log."
 )
 
 // smallLogs are the settings of a server with such a log, whose segments are small
