@@ -18,7 +18,7 @@ type s3Puts struct {
 	client *s3.Client
 	bucket string
 	o      *Options
-	parts  sync.Pool // of *[]byte, that nothing is in
+	parts  sync.Pool // of *[]byte, of a part
 }
 
 func newS3Puts(client *s3.Client, bucket string, o *Options) *s3Puts {
@@ -43,33 +43,20 @@ func (p *s3Puts) begin(ctx context.Context, key string, u *upload, ifAbsent bool
 	return &s3Put{p: p, ctx: ctx, key: key, u: u, ifAbsent: ifAbsent, part: p.memory(u.size)}
 }
 
-// Memory that is kept for later is of leastKept bytes or more, and of sizes that differ by a
-// keptUnit-th of a part: that of one object does for the next, which has some bytes more.
-const (
-	leastKept = 1 << 20
-	keptUnit  = 8
-)
-
-// memory returns that of a part; less where less is known to be enough. What the kernel
-// gives anew it clears, and hands out page by page.
+// memory returns that of a part; less where less is known to be enough.
 func (p *s3Puts) memory(size int64) []byte {
-	need := p.o.PartSize
-	if size >= 0 && size < int64(need) {
-		need = int(size)
+	if size >= 0 && size < int64(p.o.PartSize) {
+		return make([]byte, 0, size)
 	}
-	if need < leastKept {
-		return make([]byte, 0, need)
-	}
-	if kept, ok := p.parts.Get().(*[]byte); ok && cap(*kept) >= need {
+	if kept, ok := p.parts.Get().(*[]byte); ok {
 		return (*kept)[:0]
 	}
-	unit := p.o.PartSize / keptUnit
-	return make([]byte, 0, min((need+unit-1)/unit*unit, p.o.PartSize))
+	return make([]byte, 0, p.o.PartSize)
 }
 
 // recycle takes memory that nothing sends any more.
 func (p *s3Puts) recycle(part []byte) {
-	if cap(part) >= leastKept {
+	if cap(part) == p.o.PartSize {
 		p.parts.Put(&part)
 	}
 }
