@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"rustmq.dev/rustmq/bench/report"
@@ -24,9 +25,9 @@ const (
 // What profiles show of the bucket's figures, for [row.Bound].
 const (
 	uploadBound   = "Of the broker's processor time, a quarter is the SDK's SHA-256 of each body, which HTTP without TLS asks for, the same in the copy; the checksums of batches, blocks and part are a sixth, the copy into the part an eighth."
-	coldBound     = "Two cores for a store, a broker and a client, where the bare copy has them for a store and a client: the broker receives each byte into memory of its own, checks it and sends it on. Of its time, half is receiving, a fifth of all the kernel's first touch of that memory, a sixth sending, a tenth checksums; the copy has one buffer that stays in the processor's cache, and a GET for a whole object, which the store sends from its files by sendfile."
+	coldBound     = "Two cores for a store, a broker and a client, where the bare copy has them for a store and a client: the broker receives each byte into memory of its own, checks it and sends it on. Of its time, half is receiving, a fifth of all the kernel's first touch of that memory, a sixth sending, a tenth checksums; the copy has one buffer that stays in the processor's cache, and a GET for a whole object, which the store sends from its files by sendfile; of a range it copies. The rows of the bare process say what is left where each byte is received, summed and sent on, and nothing else is done."
 	catchUpBound  = "Each byte is read from the file and checked, where the tail is sent from memory as it is: half of the server's time is the copy out of the page cache, most of it the kernel's first touch of the memory that it goes into, for the server has just begun; sending is a fifth, checksums a twelfth."
-	isolatedBound = "The processor: reader, store and compaction take what the two cores have."
+	isolatedBound = "The processor, as far as the rows of the bare process show the same: store, reader and clients share the two cores with the broker. What is beyond is the broker's own reading and compaction, in steps of some tenths of a millisecond, and what their commits write to the device of the log."
 )
 
 // smallLogs are the settings of a server with such a log, whose segments are small
@@ -46,7 +47,11 @@ const pollEvery = 50 * time.Millisecond
 
 // await polls until something is so.
 func await(what string, limit time.Duration, is func() (bool, error)) error {
-	for end := time.Now().Add(limit); ; time.Sleep(pollEvery) {
+	return awaitBy(what, pollEvery, limit, is)
+}
+
+func awaitBy(what string, every, limit time.Duration, is func() (bool, error)) error {
+	for end := time.Now().Add(limit); ; time.Sleep(every) {
 		ok, err := is()
 		switch {
 		case err != nil:
@@ -298,7 +303,7 @@ func (r *run) uploadsTo(store *s3Server, way string, line bool) error {
 		if err := p.restartWith(bucketOf(addr, "compaction.parallel=0", "wal.upload_interval=1s")...); err != nil {
 			return loadResult{}, err
 		}
-		return p.drain()
+		return p.drain(store)
 	}
 	bare := func() (loadResult, error) {
 		result, err := store.loadAt(addr, "s3put", args("dir", store.root)...)
@@ -308,10 +313,12 @@ func (r *run) uploadsTo(store *s3Server, way string, line bool) error {
 		ours, bare, byteRatio, megabytes("rustmq", "copy"))
 }
 
-// drain measures the upload of all that waits.
-func (p *process) drain() (result loadResult, err error) {
+// drain measures the upload of all that waits, until the store has the last object: what
+// the copy measures too.
+func (p *process) drain(store *s3Server) (result loadResult, err error) {
 	began, asked := time.Now(), time.Now() // not after the first object was begun
-	if err := await("begin to upload", 20*time.Second, func() (bool, error) {
+	// Nothing that is measured runs beside this.
+	if err := awaitBy("begin to upload", pollEvery/10, 20*time.Second, func() (bool, error) {
 		began, asked = asked, time.Now()
 		running, err := p.metric("rustmq_upload_running_objects")
 		return running > 0, err
@@ -325,15 +332,33 @@ func (p *process) drain() (result loadResult, err error) {
 	if err := p.uploaded(); err != nil {
 		return result, err
 	}
-	result.Seconds = time.Since(began).Seconds()
 	used, err := p.cpu()
 	if err != nil {
 		return result, err
 	}
 	result.ServerCPU = (used - cpu).Seconds()
+	last, err := store.lastStored()
+	if err != nil {
+		return result, err
+	}
+	result.Seconds = last.Sub(began).Seconds()
 	sent, err := p.metric("rustmq_upload_bytes_total")
 	result.Bytes = int64(sent)
 	return result, err
+}
+
+// lastStored is when the newest object of records got its place.
+func (s *s3Server) lastStored() (last time.Time, err error) {
+	keys, err := objectFiles(s.root)
+	for _, key := range keys {
+		var is syscall.Stat_t
+		if failed := syscall.Stat(filepath.Join(s.root, key), &is); failed != nil {
+			err = errors.Join(err, failed)
+		} else if at := time.Unix(is.Ctim.Unix()); at.After(last) {
+			last = at
+		}
+	}
+	return last, err
 }
 
 // loadAt is load, by way of another address.
@@ -366,8 +391,39 @@ func (r *run) coldReads(partitions int) error {
 	if err := ours.uploaded(); err != nil {
 		return err
 	}
+	if partitions == 1 {
+		if err := r.coldFloor(store); err != nil {
+			return err
+		}
+	}
 	for _, way := range ways {
 		if err := r.coldReadsOver(store, ours, way.name, way.line, partitions, records); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// coldFloor is what the machine allows of a cold read: the same objects by way of a process
+// that receives, sums and sends on, and does nothing else. The client looks at no byte.
+func (r *run) coldFloor(store *s3Server) error {
+	for _, c := range []struct {
+		name string
+		part int
+	}{
+		{"whole objects", 0},
+		{"ranges of 4 MiB, as a broker asks for them", 4 * mib},
+	} {
+		bare, err := startPeer("a bare broker", append([]string{"broker", "-store", store.addr}, args("part", c.part)...)...)
+		if err != nil {
+			return err
+		}
+		err = r.pair(row{Figure: "B2", Name: "the same objects over loopback through a bare process that gets, sums and sends them on, by " + c.name + ", against a bare parallel copy", Unit: "×"},
+			on(bare, "passed", args("dir", store.root)...),
+			func() (loadResult, error) { return store.loadAt(store.addr, "s3get", args("dir", store.root)...) },
+			byteRatio, megabytes("bare process", "copy"))
+		bare.stop()
+		if err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,9 @@ import (
 // rustmq have.
 const copiesAtOnce = 3
 
+// copyBuffer is the memory that a copy receives into, again and again.
+const copyBuffer = 1 << 20
+
 // copyPrefix is where a bare copy puts objects.
 const copyPrefix = "copy/"
 
@@ -44,7 +47,7 @@ func loadS3Put(ctx context.Context, s shape) (loadResult, error) {
 // loadS3Get gets the same objects whole, and looks at no byte of them.
 func loadS3Get(ctx context.Context, s shape) (loadResult, error) {
 	client := s.s3Client()
-	buffers := sync.Pool{New: func() any { b := make([]byte, 1<<20); return &b }}
+	buffers := sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 	return s.copyAll(func(key, _ string) (int64, error) {
 		out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(s3Bucket), Key: aws.String(key)})
 		if err != nil {

@@ -3,7 +3,7 @@
 //
 //	bench run [-figures F1,B2] [-pairs 5]   measure; exit 1 when a must is missed
 //	bench report                            remake docs/performance.md from the newest results
-//	bench peer kfake|nats …                 be a peer server (started by run)
+//	bench peer kfake|nats|broker …          be a peer server (started by run)
 //	bench load produce|consume|lone|…       be a client (started by run)
 //	bench relay …                           delay, narrow and lose TCP and UDP (started by run)
 //
@@ -12,7 +12,8 @@
 // B1 is what the bucket is asked, B2 bandwidth, B3 what produce and the tail notice of
 // it, B4 the block cache, B5 compaction by key. For B1 to B3 an S3 server is needed,
 // versitygw (scripts/deps.sh): B1 counts requests in a proxy before it, in this process;
-// B2 reaches it directly and through a relay that is a line of 1 Gbit/s. B4 and B5 are
+// B2 reaches it directly and through a relay that is a line of 1 Gbit/s; beside B2 and B3
+// stands what a bare broker reaches (barebroker.go). B4 and B5 are
 // read from benchmarks of the root module (gotest.go), which is where those of other
 // rooms are to be added. K1 is partitions and groups by the thousand, K2 the same loads
 // on both, K3 on three nodes of both; they need Java and Kafka's jars (scripts/deps.sh).

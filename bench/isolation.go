@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -50,6 +51,12 @@ func (r *run) besideReader() error {
 	steady := func() (loadResult, error) {
 		return ours.load("steady", args("records", steadyRate, "seconds", steadySeconds, "size", recordBytes)...)
 	}
+	bare, err := startPeer("a bare broker", "broker", "-store", store.addr)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
+	var floors floorBeside
 	var produce, tail []float64
 	var without, with loadResult
 	var read, compacted float64
@@ -67,13 +74,16 @@ func (r *run) besideReader() error {
 		if err := ours.uploaded(); err != nil {
 			return err
 		}
+		if err := floors.measure(bare, store, i > 0); err != nil {
+			return err
+		}
 		if without, err = steady(); err != nil {
 			return err
 		}
 		if err := ours.restartWith(compacting...); err != nil {
 			return err
 		}
-		end, err := ours.catchUp(topic, records)
+		end, err := ours.elsewhere("catchup", args("topic", topic, "records", records)...)
 		if err != nil {
 			return err
 		}
@@ -109,16 +119,57 @@ func (r *run) besideReader() error {
 		Detail: fmt.Sprintf("%.2f ms, without %.2f ms (p50 %.2f, %.2f); %s", with.P99/1000, without.P99/1000, with.P50/1000, without.P50/1000, beside)}, produce))
 	r.add(summarise(row{Figure: "B3", Name: "p99 from produce to a tail consumer beside them, against without", Unit: "×", Must: 1.5, Aim: 1.2, Less: true, Bound: isolatedBound,
 		Detail: fmt.Sprintf("%.2f ms, without %.2f ms (p50 %.2f, %.2f)", with.TailP99/1000, without.TailP99/1000, with.TailP50/1000, without.TailP50/1000)}, tail))
+	floors.add(r)
 	return nil
 }
 
-// catchUp starts a reader of all of a topic; end ends it.
-func (p *process) catchUp(topic string, records int) (end func() (loadResult, error), err error) {
+// floorBeside is what the machine allows: the same load of a process that syncs and answers,
+// and passes the same objects on to a reader, and does nothing else.
+type floorBeside struct {
+	produce, tail []float64
+	without, with loadResult
+	read          float64 // bytes a second
+}
+
+func (f *floorBeside) measure(bare *process, store *s3Server, counts bool) error {
+	steady := func() (loadResult, error) {
+		return bare.load("baresteady", args("records", steadyRate, "seconds", steadySeconds)...)
+	}
+	var err error
+	if f.without, err = steady(); err != nil {
+		return err
+	}
+	end, err := bare.elsewhere("barecatchup", args("dir", store.root)...)
+	if err != nil {
+		return err
+	}
+	with, err := steady()
+	read, failed := end()
+	if err = errors.Join(err, failed); err != nil {
+		return fmt.Errorf("bare broker: %w", err)
+	}
+	f.with, f.read = with, float64(read.Bytes)/read.Seconds
+	if counts {
+		f.produce = append(f.produce, f.with.P99/f.without.P99)
+		f.tail = append(f.tail, f.with.TailP99/f.without.TailP99)
+	}
+	return nil
+}
+
+func (f *floorBeside) add(r *run) {
+	r.add(summarise(row{Figure: "B3", Name: "the same p99 of a bare process that syncs and answers, beside a reader of the same objects through it", Unit: "×",
+		Detail: fmt.Sprintf("%.2f ms, without %.2f ms (p50 %.2f, %.2f); reader %.0f MB/s, no compaction", f.with.P99/1000, f.without.P99/1000, f.with.P50/1000, f.without.P50/1000, f.read/1e6)}, f.produce))
+	r.add(summarise(row{Figure: "B3", Name: "the same p99 to its tail consumer", Unit: "×",
+		Detail: fmt.Sprintf("%.2f ms, without %.2f ms (p50 %.2f, %.2f)", f.with.TailP99/1000, f.without.TailP99/1000, f.with.TailP50/1000, f.without.TailP50/1000)}, f.tail))
+}
+
+// elsewhere starts a load of p that stands for another machine and goes on until end.
+func (p *process) elsewhere(kind string, more ...string) (end func() (loadResult, error), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	line, err := elsewhere(append([]string{self, "load", "catchup", "-broker", p.addr}, args("topic", topic, "records", records)...)...)
+	line, err := elsewhere(append([]string{self, "load", kind, "-broker", p.addr}, more...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ type shape struct {
 
 func runLoad(args []string) error {
 	if len(args) == 0 {
-		return errors.New("load: name produce, bare, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get, nats, full, resumed, rules, ruled or beside")
+		return errors.New("load: name produce, bare, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get, passed, baresteady, barecatchup, nats, full, resumed, rules, ruled or beside")
 	}
 	// The load collects garbage rarely, for it shares the machine with the server
 	// that it measures.
@@ -81,7 +81,7 @@ func runLoad(args []string) error {
 	flags.StringVar(&s.groups, "groups", "", "what the names of groups begin with; others than ever before when empty")
 	flags.StringVar(&s.config, "config", "", "key=value of the topic that is made")
 	flags.StringVar(&s.certs, "certs", "", "directory of certificates, where the broker asks for them (tls)")
-	flags.StringVar(&s.dir, "dir", "", "directory of the objects to copy (s3put, s3get)")
+	flags.StringVar(&s.dir, "dir", "", "directory of the objects to copy (s3put, s3get, passed, barecatchup)")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -92,6 +92,7 @@ func runLoad(args []string) error {
 		"reconnect": loadReconnect, "idle": loadIdle, "nats": loadNATS, "partitions": loadPartitions,
 		"steady": loadSteady, "catchup": loadCatchUp, "transactions": loadTransactions, "bare": loadBare,
 		"groups": loadGroups, "found": loadFound, "join": loadJoin, "s3put": loadS3Put, "s3get": loadS3Get,
+		"passed": loadPassed, "baresteady": loadBareSteady, "barecatchup": loadBareCatchUp,
 		"beside": loadBeside,
 		"full":   loadFull, "resumed": loadResumed, "rules": loadRules, "ruled": loadRuled,
 	}

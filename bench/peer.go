@@ -21,13 +21,15 @@ type listening struct {
 // runPeer is a peer server until it is told to stop.
 func runPeer(args []string) error {
 	if len(args) == 0 {
-		return errors.New("peer: name kfake, committing, nats or tls")
+		return errors.New("peer: name kfake, committing, nats, tls or broker")
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
 	flags := flag.NewFlagSet("peer "+args[0], flag.ContinueOnError)
-	dir := flags.String("dir", "", "storage directory (committing, nats)")
+	dir := flags.String("dir", "", "storage directory (committing, nats, broker)")
 	copies := flags.Int("copies", 1, "logs that each have every byte (committing)")
+	store := flags.String("store", "", "host:port of the S3 server (broker)")
+	part := flags.Int64("part", 0, "bytes to ask it for at once; 0: whole objects (broker)")
 	syncAlways := flags.Bool("sync-always", false, "fsync before every answer (nats)")
 	certs := flags.String("certs", "", "directory of certificates (tls)")
 	mutual := flags.Bool("mutual", false, "ask for certificates of clients (tls)")
@@ -47,6 +49,14 @@ func runPeer(args []string) error {
 		addr, err := startCommitting(*dir, *copies)
 		if err != nil {
 			return fmt.Errorf("start a bare server that commits: %w", err)
+		}
+		if err := printJSON(listening{addr}); err != nil {
+			return err
+		}
+	case "broker":
+		addr, err := startBareBroker(*dir, *store, *part)
+		if err != nil {
+			return fmt.Errorf("start a bare broker: %w", err)
 		}
 		if err := printJSON(listening{addr}); err != nil {
 			return err
@@ -78,7 +88,7 @@ func runPeer(args []string) error {
 			return err
 		}
 	default:
-		return fmt.Errorf("peer %q: want kfake, committing, nats or tls", args[0])
+		return fmt.Errorf("peer %q: want kfake, committing, nats, tls or broker", args[0])
 	}
 	<-stop
 	return nil

@@ -160,12 +160,7 @@ func (l *latencies) at(quantile float64) float64 {
 // loadCatchUp consumes the named topic from its start, again and again, until its
 // standard input ends.
 func loadCatchUp(ctx context.Context, s shape) (loadResult, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		_, _ = os.Stdin.Read(make([]byte, 1))
-		cancel()
-	}()
+	ctx = untilInputEnds(ctx)
 	var result loadResult
 	began := time.Now()
 	for ctx.Err() == nil {
@@ -187,4 +182,14 @@ func loadCatchUp(ctx context.Context, s shape) (loadResult, error) {
 	}
 	result.Seconds = time.Since(began).Seconds()
 	return result, nil
+}
+
+// untilInputEnds returns a context that ends with standard input.
+func untilInputEnds(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		_, _ = os.Stdin.Read(make([]byte, 1))
+	}()
+	return ctx
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -92,7 +93,9 @@ func elsewhere(line ...string) ([]string, error) {
 
 // runElsewhere becomes a program under the kernel's policy for what is idle. The lowest
 // priority of the usual one is not enough: who is woken beside it waits for its turn to end,
-// as beside anybody.
+// as beside anybody. The policy holds within a group; where the kernel makes one of each
+// session, against other groups (other sessions, and the kernel's own threads, which
+// bring the packets of loopback) the group's priority counts, and that is the lowest.
 func runElsewhere(line []string) error {
 	if len(line) == 0 {
 		return errors.New("elsewhere: name a program")
@@ -100,6 +103,12 @@ func runElsewhere(line []string) error {
 	path, err := exec.LookPath(line[0])
 	if err != nil {
 		return err
+	}
+	if _, err := syscall.Setsid(); err != nil {
+		return fmt.Errorf("begin a session: %w", err)
+	}
+	if err := os.WriteFile("/proc/self/autogroup", []byte(leastNice), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("lower the priority of the session: %w", err)
 	}
 	// The policy is a thread's, and the program goes on in this one.
 	runtime.LockOSThread()
@@ -109,8 +118,10 @@ func runElsewhere(line []string) error {
 	return syscall.Exec(path, line, os.Environ())
 }
 
-// schedIdle is SCHED_IDLE of sched(7).
-const schedIdle = 5
+const (
+	schedIdle = 5    // SCHED_IDLE of sched(7)
+	leastNice = "19" // of autogroup, ibidem
+)
 
 // memoryDir is a file system in memory, or the directory of temporary files.
 func memoryDir() string {

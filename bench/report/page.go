@@ -101,7 +101,7 @@ reused, as they are once data is in the bucket. What each peer is:
 | NATS JetStream | writes to files, and syncs only where the row says so |
 | Apache Kafka 4.1.1 | one node with broker and controller, or three; a heap of 1 GiB and its own defaults: it does not sync unless the row says so |
 | franz-go, rdkafka | clients, on the same server |
-| a bare loop, copy or server | what the machine gives to a program that does nothing else: group commit in a loop, as many copies as there are replicas; behind a socket of Kafka's protocol, the same for what a client produces, and its answer; the AWS SDK that puts or gets the same objects, three at a time, each whole by one request, into one buffer again and again; crypto/tls |
+| a bare loop, copy or server | what the machine gives to a program that does nothing else: group commit in a loop, as many copies as there are replicas; behind a socket of Kafka's protocol, the same for what a client produces, and its answer; the AWS SDK that puts or gets the same objects, three at a time, each whole by one request, into one buffer again and again; a process that gets, sums and sends objects on, and syncs and acknowledges records; crypto/tls |
 
 Figures F are of the log, figures B of the bucket, figures K are beside Apache Kafka and of a whole cluster. rustmq's bucket is
 a directory beside its log, but where a row has it on a device of its own, which is in memory: in a cloud a
@@ -111,8 +111,9 @@ a proxy before it, with metadata (entries of its log) apart from objects of reco
 On loopback the processor bounds both sides, and all processes share it; over the line of 1 Gbit/s
 the line does, as between machines. An upload does not wait for its interval. In B3
 the store and the cold reader, which would be other machines, get the processor that
-is left over (the kernel's policy for what is idle; as far as commit b377dab its lowest
-priority, nice 19).
+is left over (the kernel's policy for what is idle, in a group of the scheduler of their
+own with the lowest priority; as far as commit e90aebba without that group, as far as
+b377dab nice 19).
 `
 
 // why is what bounds a row that missed something.

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"net"
+	"runtime"
 	"time"
 
 	"rustmq.dev/rustmq/storage/guard"
@@ -135,6 +136,11 @@ func (c *Conn) send(bufs net.Buffers, bytes int64) error {
 		clear(step)
 		if err != nil {
 			return err
+		}
+		if len(bufs) > 0 {
+			// A client on a fast line takes all that there is: who produces, or reads the tail,
+			// is not to wait until a large answer is sent.
+			runtime.Gosched()
 		}
 	}
 	return nil

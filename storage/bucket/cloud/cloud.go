@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -172,7 +173,7 @@ func (b *cloudBucket) ReadParts(ctx context.Context, key string, parts [][]byte,
 		}
 	}
 	for i, p := range parts {
-		n, err := io.ReadFull(r, p)
+		n, err := fill(p, r)
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
@@ -194,6 +195,23 @@ func (b *cloudBucket) ReadParts(ctx context.Context, key string, parts [][]byte,
 	}
 	arrived(len(parts) - 1)
 	return nil
+}
+
+// fill is io.ReadFull in steps, between which others run: where the store is fast there is
+// always something to read, and one call of the kernel copies all that has come.
+func fill(p []byte, r io.Reader) (n int, err error) {
+	for n < len(p) {
+		m, err := io.ReadFull(r, p[n:min(n+yieldEvery, len(p))])
+		n += m
+		if err != nil {
+			if errors.Is(err, io.EOF) && n > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return n, err
+		}
+		runtime.Gosched()
+	}
+	return n, nil
 }
 
 // Stat implements [bucket.Bucket].

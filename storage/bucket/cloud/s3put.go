@@ -1,49 +1,42 @@
 package cloud
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"runtime"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
-	tmtypes "github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 // s3Puts puts objects into an S3 bucket. The driver's way begins an upload in parts
 // from 16 MiB on, whatever the size of a part: three requests, each with its price,
-// where one does; and it takes and clears the memory of several parts each time.
+// where one does; it takes and clears the memory of several parts each time, and it sums
+// a part by one call, for as long as which nobody else runs on that processor.
 type s3Puts struct {
-	client  *s3.Client
-	bucket  string
-	o       *Options
-	manager *transfermanager.Client // of what is larger than a part
-	parts   sync.Pool               // of *[]byte, of a part
+	client *s3.Client
+	bucket string
+	o      *Options
+	parts  sync.Pool // of *[]byte, of a part
 }
 
 func newS3Puts(client *s3.Client, bucket string, o *Options) *s3Puts {
-	return &s3Puts{client: client, bucket: bucket, o: o, manager: transfermanager.New(client, func(m *transfermanager.Options) {
-		m.PartSizeBytes, m.Concurrency = int64(o.PartSize), o.Concurrency
-		m.RequestChecksumCalculation = client.Options().RequestChecksumCalculation
-	})}
+	return &s3Puts{client: client, bucket: bucket, o: o}
 }
 
 // s3Put is one of them. What is written goes into the memory of a part, from which it is
-// sent once all of it is there; what is more than that goes in parts, the first of which
-// this is.
+// sent once all of it is there, or that is full.
 type s3Put struct {
 	p        *s3Puts
 	ctx      context.Context
 	key      string
 	u        *upload
 	ifAbsent bool
-	part     []byte
-	more     *piped // nil: all is in part
-	busy     int    // bytes since it let others run
+	part     []byte   // the last
+	more     *s3Parts // those before it; nil: there are none
+	sent     int      // of them
+	busy     int      // bytes since it let others run
 }
 
 func (p *s3Puts) begin(ctx context.Context, key string, u *upload, ifAbsent bool) put {
@@ -74,41 +67,56 @@ func (w *s3Put) Write(b []byte) (n int, err error) {
 		w.busy = 0
 		runtime.Gosched()
 	}
-	if w.more == nil {
-		if need := len(w.part) + len(b); need > cap(w.part) && cap(w.part) < w.p.o.PartSize { // more than was said
+	for n < len(b) {
+		if len(w.part) == w.p.o.PartSize {
+			if err := w.send(); err != nil {
+				return n, err
+			}
+			w.part = w.p.memory(-1)
+		}
+		rest := b[n:]
+		if need := len(w.part) + len(rest); need > cap(w.part) && cap(w.part) < w.p.o.PartSize { // more than was said
 			w.part = append(w.p.memory(-1), w.part...)
 		}
-		n = min(len(b), w.p.o.PartSize-len(w.part))
-		w.part = append(w.part, b[:n]...)
-		if n == len(b) {
-			return n, nil
-		}
-		w.more = pipeTo(func(from io.Reader) error {
-			return w.p.inParts(w.ctx, w.key, io.MultiReader(bytes.NewReader(w.part), from), w.ifAbsent)
-		})
+		m := min(len(rest), w.p.o.PartSize-len(w.part))
+		w.part = append(w.part, rest[:m]...)
+		n += m
 	}
-	m, err := w.more.Write(b[n:])
-	return n + m, err
+	return n, nil
+}
+
+// send has the last part sent, of several.
+func (w *s3Put) send() (err error) {
+	if w.more == nil {
+		if w.more, err = w.p.inParts(w.ctx, w.key, w.ifAbsent); err != nil {
+			return err
+		}
+	}
+	part := w.part
+	w.part = nil
+	w.sent++
+	return w.more.send(part, w.u.sums.ofPart(w.sent-1))
 }
 
 func (w *s3Put) finish() error {
-	var err error
-	if w.more != nil {
-		err = w.more.finish()
-	} else {
-		err = w.whole()
+	if w.more == nil {
+		err := w.whole()
+		if err == nil { // a request that failed may still be being sent: what it sends must not change
+			w.p.recycle(w.part)
+		}
+		return err
 	}
-	if err == nil { // a request that failed may still be being sent: what it sends must not change
-		w.p.recycle(w.part)
+	if w.send() != nil {
+		return w.more.abort()
 	}
-	return err
+	return w.more.finish()
 }
 
-func (w *s3Put) abort(cause error) error {
-	if w.more != nil {
-		return w.more.abort(cause)
-	}
+func (w *s3Put) abort(error) error {
 	w.p.recycle(w.part)
+	if w.more != nil {
+		return w.more.abort()
+	}
 	return nil
 }
 
@@ -126,16 +134,6 @@ func (w *s3Put) whole() error {
 		in.ChecksumCRC32 = aws.String(encoded(w.u.sums.whole()))
 	}
 	_, err := w.p.client.PutObject(w.ctx, in)
-	return err
-}
-
-func (p *s3Puts) inParts(ctx context.Context, key string, from io.Reader, ifAbsent bool) error {
-	_, err := p.manager.UploadObject(ctx, &transfermanager.UploadObjectInput{
-		Bucket: aws.String(p.bucket), Key: aws.String(key), Body: from,
-		ContentType: aws.String(contentType), IfNoneMatch: absent(ifAbsent),
-		StorageClass:         tmtypes.StorageClass(p.o.StorageClass),
-		ServerSideEncryption: tmtypes.ServerSideEncryption(p.o.Encryption), SSEKMSKeyID: given(p.o.EncryptionKey),
-	})
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 )
 
 // TestContentThatFailsIsNotStored: only content that says that it is whole is stored,
@@ -121,8 +122,12 @@ func bucketOf(answer sender) *cloudBucket {
 		Region: "r", Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""), RetryMaxAttempts: 1,
 		BaseEndpoint: aws.String("http://127.0.0.1:1"), HTTPClient: answer,
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
+		APIOptions:                 []func(*middleware.Stack) error{keepReceipts},
 	})
-	b.store = &store{put: newS3Puts(client, "b", &b.o).begin, sums: sumCRC32, status: func(error) (int, string) { return 0, "" }}
+	b.store = &store{
+		put: newS3Puts(client, "b", &b.o).begin, sums: sumCRC32, status: func(error) (int, string) { return 0, "" },
+		context: func(ctx context.Context) context.Context { return context.WithValue(ctx, receiptKey{}, &receipt{}) },
+	}
 	return b
 }
 

@@ -51,6 +51,14 @@ func (s *sums) add(p []byte) {
 	}
 }
 
+// ofPart is the CRC32 of a part that was added to its end, counted from 0.
+func (s *sums) ofPart(n int) uint32 {
+	if at := 4 * n; at < len(s.parts) {
+		return binary.BigEndian.Uint32(s.parts[at:])
+	}
+	return s.part
+}
+
 // again returns a hash for what is read back, and what it has to come to.
 func (s *sums) again() (hash.Hash32, uint32) {
 	if s.kind&sumCRC32C != 0 {
@@ -84,7 +92,8 @@ func (s *sums) composite() uint32 {
 	return crc32.ChecksumIEEE(parts)
 }
 
-// summing writes on and sums, and remembers whether it was the writer that failed.
+// summing sums and writes on, so that the writer knows the sums of what it was given, and
+// remembers whether it was the writer that failed.
 type summing struct {
 	w    io.Writer
 	sums *sums
@@ -92,8 +101,8 @@ type summing struct {
 }
 
 func (s *summing) Write(p []byte) (int, error) {
+	s.sums.add(p)
 	n, err := s.w.Write(p)
-	s.sums.add(p[:n])
 	if err != nil {
 		s.err = err
 	}
