@@ -74,6 +74,7 @@ type run struct {
 	numHeaders int          // of all records
 	names      []string     // of them
 	rewriter   batch.Rewriter
+	decided    bool // a module of the stage says other than that all are kept
 	changed    bool
 	target     string // that was asked about last, and what was said
 	targetIs   error
@@ -130,7 +131,7 @@ func (r *run) reset() bool {
 	r.places, r.records, r.verdicts = r.places[:0], r.records[:0], r.verdicts[:0]
 	r.shown, r.headers, r.names = r.shown[:0], r.headers[:0], r.names[:0]
 	small := cap(r.places) <= keptRecords && r.out.Expanded+r.out.Replaced <= keptBytes
-	r.numHeaders, r.p, r.in, r.out, r.changed, r.target, r.targetIs, r.letter = 0, nil, nil, nil, false, "", nil, letter{}
+	r.numHeaders, r.p, r.in, r.out, r.decided, r.changed, r.target, r.targetIs, r.letter = 0, nil, nil, nil, false, false, "", nil, letter{}
 	return small
 }
 
@@ -150,6 +151,10 @@ func (r *run) all(ctx context.Context) error {
 				return err
 			}
 		}
+		if !r.decided {
+			continue
+		}
+		r.decided = false
 		if err := r.carryOut(); err != nil {
 			return err
 		}
@@ -324,6 +329,7 @@ func (r *run) fail(m *Module, tally *Tally, err error) {
 			m.Failed(err, len(r.chosen))
 		}
 	}
+	r.decided = true
 	for _, i := range r.chosen {
 		r.verdicts[i].object(m, err.Error(), err)
 	}
@@ -350,6 +356,7 @@ func (v *verdict) raise(to rank, m *Module, text string, cause error) {
 
 // join takes the decisions of a module about what it was shown.
 func (r *run) join(m *Module, tally *Tally, decisions []abi.Decision) {
+	r.decided = r.decided || len(decisions) > 0
 	astray, strays := error(nil), 0
 	for k := range decisions {
 		d, v := &decisions[k], &r.verdicts[r.chosen[k]]

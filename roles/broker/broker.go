@@ -291,6 +291,7 @@ func (b *Broker) Close() error {
 		b.pacer.Close()
 	}
 	b.endRequests()
+	b.transforms.workers.close()
 	b.done.Wait()
 	b.leave()
 	err = errors.Join(err, b.closeReplication())

@@ -76,9 +76,10 @@
 //
 // Goroutines: one follows images and brings up or gives up partitions, one
 // sends heartbeats, one for each request that waits for the controller or
-// another broker, or reads files; one for each lane that has batches, and one for each
-// partition that it sends to; up to four to each broker that is owed markers. Produce ends on the WAL's committer, which must not be held up:
-// what runs there encodes an answer and returns. Close ends and waits for all.
+// another broker, or reads files; one for each lane that has batches, of those that
+// lanes share (laneworkers.go), and one for each partition that it sends to; up to four to
+// each broker that is owed markers. Produce ends on the WAL's committer, which must not be
+// held up: what runs there encodes an answer and returns. Close ends and waits for all.
 //
 // Lock order: connection, session, log. The table's lock is a leaf.
 package broker

@@ -82,10 +82,7 @@ func (part *producePart) enterLane(t *topic, records []byte) error {
 		return nil
 	}
 	b.requests.Add(1) // this request is one of them until it is answered
-	go func() {       // ends when the lane is empty
-		defer b.requests.Done()
-		(&laneRun{b: b, partition: part.partition, lane: ln}).run()
-	}()
+	b.transforms.workers.run(&laneRun{b: b, partition: part.partition, lane: ln})
 	return nil
 }
 

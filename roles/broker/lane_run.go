@@ -11,7 +11,7 @@ import (
 	"rustmq.dev/rustmq/storage/log"
 )
 
-// laneRun is the goroutine of a lane. It blocks on modules, memory, the WAL, and other
+// laneRun is a lane while it has batches, on a goroutine of laneWorkers. It blocks on modules, memory, the WAL, and other
 // partitions.
 type laneRun struct {
 	b         *Broker
@@ -336,6 +336,7 @@ func (r *laneRun) append(it *transforming) {
 			r.refuse(it, err)
 			return
 		}
+		a.screened = it.pipeline != nil
 	}
 	if err := b.store.Admit(it.ctx, len(a.records)); err != nil {
 		a.release()

@@ -40,6 +40,7 @@ type admittedBatch struct {
 	transcoded log.Transcoded
 	guard      log.Guard
 
+	screened    bool // the log has seen the batch, which is as it came
 	transformed bool
 	memory      heldMemory // of a batch that was transformed
 }
@@ -49,7 +50,7 @@ func (a *admittedBatch) append() {
 	request := a.part.request
 	a.part.appended = request.b.opt.Now()
 	a.log.Append(a.now, a.records, log.AppendOptions{
-		Epoch: a.epoch, LeaderOnly: request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition, Transformed: a.transformed,
+		Epoch: a.epoch, LeaderOnly: request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition, Transformed: a.transformed, Screened: a.screened,
 		Deadline: request.b.appendDeadline(a.part.partition, a.now, request.q.TimeoutMillis),
 	}, a.part)
 	a.release()

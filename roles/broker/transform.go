@@ -11,7 +11,7 @@ import (
 // and their append (RULES 2.1): the lane of their partition.
 //
 // The connection's goroutine puts them there in order of arrival, and goes on; it waits
-// only for room in the lane. One goroutine of the lane takes them one after the other: what
+// only for room in the lane. One goroutine, of those that lanes share, takes them one after the other: what
 // the log has already is answered and goes no further; the others pass the pipeline; what
 // it sends elsewhere is committed there (acks=all) before the batch itself is appended, so
 // that a crash between leaves records twice, and none of them nowhere. A batch that sends
@@ -55,6 +55,7 @@ const (
 
 // transforms is what the lanes of a broker share.
 type transforms struct {
+	workers laneWorkers
 	waiting budget // batches in lanes, as sent
 	memory  budget
 	said    atomic.Int64 // when it was last said that a topic takes nothing, ns since 1970

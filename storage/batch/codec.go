@@ -78,6 +78,12 @@ var errTooLarge = errors.New("beyond the bound")
 // limit ≤ 0 stands for [DefaultMaxDecompressed]. With [None] it returns src.
 // Errors are of type *[Error].
 func Decompress(c Codec, src []byte, limit int64) ([]byte, error) {
+	return decompress(c, nil, src, limit)
+}
+
+// decompress is Decompress into memory, where that is enough: of no length, and the caller's
+// again when it has done with what is returned.
+func decompress(c Codec, memory, src []byte, limit int64) ([]byte, error) {
 	if limit <= 0 {
 		limit = DefaultMaxDecompressed
 	}
@@ -89,13 +95,13 @@ func Decompress(c Codec, src []byte, limit int64) ([]byte, error) {
 	case None:
 		return src, nil
 	case Gzip:
-		dst, err = gunzip(src, limit)
+		dst, err = gunzip(memory, src, limit)
 	case Snappy:
-		dst, err = unsnappy(src, limit)
+		dst, err = unsnappy(memory, src, limit)
 	case LZ4:
-		dst, err = unlz4(src, limit)
+		dst, err = unlz4(memory, src, limit)
 	case Zstd:
-		dst, err = unzstd(src, limit)
+		dst, err = unzstd(memory, src, limit)
 	default:
 		return nil, errorf(UnsupportedCompression, "codec %d", c)
 	}
@@ -113,15 +119,18 @@ func decompressionError(c Codec, src []byte, limit int64, err error) *Error {
 	return &Error{Code: CorruptMessage, Reason: fmt.Sprintf("decompress %d bytes of %s", len(src), c), Err: err}
 }
 
-// firstGuess is the size of the buffer decompression starts with.
-func firstGuess(src []byte, limit int64) int64 {
-	return min(limit, max(4096, 4*int64(len(src))))
+// begun is the buffer that decompression starts with: memory, unless that is small.
+func begun(memory, src []byte, limit int64) []byte {
+	guess := min(limit, max(4096, 4*int64(len(src))))
+	if int64(cap(memory)) >= guess {
+		return memory[:0:min(int64(cap(memory)), limit)]
+	}
+	return make([]byte, 0, guess)
 }
 
 // readAll reads r to its end into a buffer that grows with what was read, never
 // with what the input promises.
-func readAll(r io.Reader, guess, limit int64) ([]byte, error) {
-	dst := make([]byte, 0, guess)
+func readAll(r io.Reader, dst []byte, limit int64) ([]byte, error) {
 	for {
 		if len(dst) == cap(dst) {
 			if !guard.Check("batch.decompressed-limit", int64(len(dst)) < limit) {
@@ -151,20 +160,23 @@ func readAll(r io.Reader, guess, limit int64) ([]byte, error) {
 	}
 }
 
-func gunzip(src []byte, limit int64) ([]byte, error) {
+func gunzip(memory, src []byte, limit int64) ([]byte, error) {
 	r := gzipReaders.Get().(*gzip.Reader)
 	defer gzipReaders.Put(r)
 	if err := r.Reset(bytes.NewReader(src)); err != nil {
 		return nil, err
 	}
-	return readAll(r, firstGuess(src, limit), limit)
+	return readAll(r, begun(memory, src, limit), limit)
 }
 
-func unlz4(src []byte, limit int64) ([]byte, error) {
+func unlz4(memory, src []byte, limit int64) ([]byte, error) {
+	if dst, ok := unlz4Plain(memory, src, limit); ok {
+		return dst, nil
+	}
 	r := lz4Readers.Get().(*lz4.Reader)
 	defer lz4Readers.Put(r)
 	r.Reset(bytes.NewReader(src))
-	dst, err := readAll(r, firstGuess(src, limit), limit)
+	dst, err := readAll(r, begun(memory, src, limit), limit)
 	if err != nil {
 		// Whatever state a broken frame left is not worth keeping.
 		r.Reset(nil)
@@ -172,14 +184,14 @@ func unlz4(src []byte, limit int64) ([]byte, error) {
 	return dst, err
 }
 
-func unsnappy(src []byte, limit int64) ([]byte, error) {
+func unsnappy(memory, src []byte, limit int64) ([]byte, error) {
+	dst := memory[:0]
 	if !bytes.HasPrefix(src, xerialMagic) {
-		return appendSnappy(nil, src, limit)
+		return appendSnappy(dst, src, limit)
 	}
 	if len(src) < xerialHeader {
 		return nil, io.ErrUnexpectedEOF
 	}
-	var dst []byte
 	for src = src[xerialHeader:]; len(src) > 0; {
 		if len(src) < 4 {
 			return nil, io.ErrUnexpectedEOF
@@ -233,7 +245,7 @@ func zstdDecoder(limit int64) (*zstd.Decoder, *sync.Pool, error) {
 	return d, pool, err
 }
 
-func unzstd(src []byte, limit int64) ([]byte, error) {
+func unzstd(memory, src []byte, limit int64) ([]byte, error) {
 	d, pool, err := zstdDecoder(limit)
 	if err != nil {
 		return nil, err
@@ -244,7 +256,7 @@ func unzstd(src []byte, limit int64) ([]byte, error) {
 	if h.Decode(src) == nil && h.HasFCS && h.FrameContentSize > uint64(limit) {
 		return nil, errTooLarge
 	}
-	dst, err := d.DecodeAll(src, nil)
+	dst, err := d.DecodeAll(src, memory[:0])
 	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || !guard.Check("batch.zstd-limit", int64(len(dst)) <= limit) {
 		return nil, errTooLarge
 	}

@@ -48,7 +48,8 @@
 // Codecs: 0 none, 1 gzip, 2 snappy (bare block or xerial's framing), 3 LZ4
 // frame, 4 zstd. What they may expand to is bounded by the caller; a batch that
 // would go beyond ends in an *[Error] with code [DecompressedTooLarge], having
-// cost no more memory than the bound.
+// cost no more memory than the bound. The checksum that an LZ4 frame may have of its
+// content is not compared: the CRC is over the same bytes.
 //
 // Every function is safe for concurrent use on batches that nobody writes; an
 // [Iterator] and a [Builder] belong to one goroutine at a time.

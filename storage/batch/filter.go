@@ -95,23 +95,22 @@ func (b Batch) DeleteHorizon() (millis int64, ok bool) {
 // rebase returns records whose timestamp deltas are larger by shift.
 func rebase(records []byte, shift int64) ([]byte, error) {
 	out := make([]byte, 0, len(records)+len(records)/8)
-	p := parser{b: records}
-	for len(p.b) > 0 {
-		size := p.int32()
-		if p.bad || size < 1 || int(size) > len(p.b) {
+	for rest := records; len(rest) > 0; {
+		size, at := varint(rest, 0)
+		if at < 0 || size < 1 || size > int64(len(rest)-at) {
 			return nil, errorf(InvalidRecord, "a record is cut off")
 		}
-		r := parser{b: p.b[:size]}
-		p.b = p.b[size:]
-		attributes := r.byte()
-		delta := r.int64() + shift
-		if r.bad {
+		r := rest[at : at+int(size)]
+		rest = rest[at+int(size):]
+		delta, from := varint(r, 1)
+		if from < 0 {
 			return nil, errorf(InvalidRecord, "a record has no timestamp")
 		}
-		out = binary.AppendVarint(out, int64(1+varintSize(delta)+len(r.b)))
-		out = append(out, attributes)
+		delta += shift
+		out = binary.AppendVarint(out, int64(1+varintSize(delta)+len(r)-from))
+		out = append(out, r[0])
 		out = binary.AppendVarint(out, delta)
-		out = append(out, r.b...)
+		out = append(out, r[from:]...)
 	}
 	return out, nil
 }

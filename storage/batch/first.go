@@ -105,6 +105,6 @@ func readRecord(r io.Reader, limit int64) ([]byte, error) {
 	if length > limit-int64(n) {
 		return nil, errTooLarge
 	}
-	rest, err := readAll(io.LimitReader(r, length), min(length, 4096), limit)
+	rest, err := readAll(io.LimitReader(r, length), make([]byte, 0, min(length, 4096)), limit)
 	return append(head, rest...), err
 }

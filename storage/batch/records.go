@@ -2,7 +2,6 @@ package batch
 
 import (
 	"encoding/binary"
-	"math"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -28,9 +27,12 @@ type Header struct {
 // Headers calls yield for each header, until it returns false. The bytes were
 // checked when the record was read.
 func (r *Record) Headers(yield func(Header) bool) {
-	p := parser{b: r.headers}
+	at := 0
 	for range r.NumHeaders {
-		if !yield(Header{Key: p.bytes(), Value: p.nullable()}) {
+		var h Header
+		h.Key, at = nullable(r.headers, at)
+		h.Value, at = nullable(r.headers, at)
+		if !yield(h) {
 			return
 		}
 	}
@@ -47,6 +49,7 @@ func (r *Record) Headers(yield func(Header) bool) {
 type Iterator struct {
 	batch  Batch
 	limit  int64
+	memory []byte // to expand into; nil: there is none
 	plain  []byte // the records, expanded
 	rest   []byte
 	raw    []byte // the last record, with its length
@@ -64,6 +67,15 @@ func (b Batch) Records(limit int64) *Iterator {
 	return &Iterator{batch: b, limit: limit, left: b.NumRecords(), delta: -1}
 }
 
+// RecordsIn is Records with memory for what compressed records expand to, which is used
+// where it is enough. The records lie in it then, and hold until somebody else writes there:
+// as many bytes as [Iterator.Expanded] says, from its begin on, whatever its length.
+func (b Batch) RecordsIn(memory []byte, limit int64) *Iterator {
+	it := b.Records(limit)
+	it.memory = memory
+	return it
+}
+
 // Next reads the next record and reports whether there was one. After false,
 // Err tells the end from an error.
 func (it *Iterator) Next() bool {
@@ -72,7 +84,7 @@ func (it *Iterator) Next() bool {
 	}
 	if !it.opened {
 		it.opened = true
-		it.plain, it.err = Decompress(it.batch.Codec(), it.batch.body(), it.limit)
+		it.plain, it.err = decompress(it.batch.Codec(), it.memory, it.batch.body(), it.limit)
 		if it.err != nil {
 			return false
 		}
@@ -116,41 +128,117 @@ func (it *Iterator) Raw() []byte { return it.raw }
 func (it *Iterator) Err() error { return it.err }
 
 func (it *Iterator) parse() error {
-	b := it.batch
-	outer := parser{b: it.rest}
-	length := outer.int32()
-	if outer.bad || length < 0 || int(length) > len(outer.b) {
-		return errorf(InvalidRecord, "record %d declares %d bytes, %d are left", b.NumRecords()-it.left, length, len(outer.b))
+	b := it.rest
+	length, at := varint(b, 0)
+	if at < 0 || length < 0 || length > int64(len(b)-at) {
+		left := len(b) - max(at, 0)
+		return errorf(InvalidRecord, "record %d declares %d bytes, %d are left", it.batch.NumRecords()-it.left, length, left)
 	}
-	p := parser{b: outer.b[:length]}
+	end := at + int(length)
+	it.raw, it.rest = b[:end], b[end:]
 	r := &it.record
-	r.Attributes = int8(p.byte())
-	timestampDelta := p.int64()
-	offsetDelta := int64(p.int32())
-	r.Key = p.nullable()
-	r.Value = p.nullable()
-	r.NumHeaders = int(p.int32())
-	r.headers = p.b
-	for i := 0; i < r.NumHeaders && !p.bad; i++ {
-		p.bytes()
-		p.nullable()
-	}
-	if p.bad || r.NumHeaders < 0 || len(p.b) > 0 {
-		return errorf(InvalidRecord, "record %d: its fields do not fit its %d bytes", b.NumRecords()-it.left, length)
+	delta, ok := r.parse(b[at:end:end])
+	if !ok {
+		return errorf(InvalidRecord, "record %d: its fields do not fit its %d bytes", it.batch.NumRecords()-it.left, length)
 	}
 	// Compaction leaves holes between deltas, and nothing moves them back.
-	if !guard.Check("batch.offset-deltas", offsetDelta > it.delta && offsetDelta <= int64(b.LastOffsetDelta())) {
-		return errorf(InvalidRecord, "offset delta %d after %d, the batch ends at %d", offsetDelta, it.delta, b.LastOffsetDelta())
+	if !guard.Check("batch.offset-deltas", delta > it.delta && delta <= int64(it.batch.LastOffsetDelta())) {
+		return errorf(InvalidRecord, "offset delta %d after %d, the batch ends at %d", delta, it.delta, it.batch.LastOffsetDelta())
 	}
-	it.delta = offsetDelta
-	it.raw, it.rest = it.rest[:len(it.rest)-len(outer.b)+int(length)], outer.b[length:]
-	r.Offset = b.BaseOffset() + storage.Offset(offsetDelta)
-	if b.TimestampType() == LogAppendTime {
-		r.Timestamp = b.MaxTimestamp()
+	it.delta = delta
+	r.Offset = it.batch.BaseOffset() + storage.Offset(delta)
+	if it.batch.TimestampType() == LogAppendTime {
+		r.Timestamp = it.batch.MaxTimestamp()
 	} else {
-		r.Timestamp = b.FirstTimestamp() + timestampDelta
+		r.Timestamp += it.batch.FirstTimestamp()
 	}
 	return nil
+}
+
+// parse reads the fields of a record, which b is to be exactly. Timestamp is its delta then.
+func (r *Record) parse(b []byte) (offsetDelta int64, ok bool) {
+	if len(b) == 0 {
+		return 0, false
+	}
+	r.Attributes = int8(b[0])
+	at, headers := 1, int64(0)
+	if v, is := short(b, at); is { // as varint, without the calls
+		r.Timestamp, at = v, at+1
+	} else {
+		r.Timestamp, at = varint(b, at)
+	}
+	if v, is := short(b, at); is {
+		offsetDelta, at = v, at+1
+	} else {
+		offsetDelta, at = varint(b, at)
+	}
+	if v, is := short(b, at); is && v == -1 {
+		r.Key, at = nil, at+1
+	} else {
+		r.Key, at = nullable(b, at)
+	}
+	r.Value, at = nullable(b, at)
+	if v, is := short(b, at); is {
+		headers, at = v, at+1
+	} else {
+		headers, at = varint(b, at)
+	}
+	if at < 0 || headers < 0 || headers > int64(len(b)-at) { // each takes two bytes and more
+		return 0, false
+	}
+	r.NumHeaders, r.headers = int(headers), b[at:]
+	for range r.NumHeaders {
+		var name []byte
+		name, at = nullable(b, at)
+		_, at = nullable(b, at)
+		if name == nil || at < 0 {
+			return 0, false
+		}
+	}
+	return offsetDelta, at == len(b)
+}
+
+// short is the number at a place of b, if that is of one byte, as most are.
+func short(b []byte, at int) (v int64, is bool) {
+	if uint(at) < uint(len(b)) {
+		u := int64(b[at])
+		return u>>1 ^ -(u & 1), u < 0x80
+	}
+	return 0, false
+}
+
+// varint reads a number at a place of b, and returns the place behind it; -1: it does not
+// fit, nor does what is read at -1.
+func varint(b []byte, at int) (v int64, next int) {
+	if at < 0 || at >= len(b) {
+		return 0, -1
+	}
+	u := int64(b[at])
+	if u < 0x80 {
+		return u>>1 ^ -(u & 1), at + 1
+	}
+	if at < len(b)-1 && b[at+1] < 0x80 {
+		u = u&0x7f | int64(b[at+1])<<7
+		return u>>1 ^ -(u & 1), at + 2
+	}
+	v, n := binary.Varint(b[at:])
+	if n <= 0 {
+		return 0, -1
+	}
+	return v, at + n
+}
+
+// nullable reads a length and that many bytes, as varint does; nil for length -1.
+func nullable(b []byte, at int) (v []byte, next int) {
+	n, at := varint(b, at)
+	if uint64(n) <= uint64(len(b)-at) && at >= 0 {
+		end := at + int(n)
+		return b[at:end:end], end
+	}
+	if n == -1 {
+		return nil, at
+	}
+	return nil, -1
 }
 
 // OffsetForTime returns offset and timestamp of the first record that is not
@@ -166,73 +254,4 @@ func (b Batch) OffsetForTime(millis, limit int64) (offset storage.Offset, timest
 		}
 	}
 	return storage.NoOffset, NoTimestamp, false, it.err
-}
-
-// parser reads fields off the front of b. Once something did not fit, bad is
-// set and every later read returns zero.
-type parser struct {
-	b   []byte
-	bad bool
-}
-
-func (p *parser) byte() byte {
-	if len(p.b) == 0 {
-		p.bad = true
-		return 0
-	}
-	v := p.b[0]
-	p.b = p.b[1:]
-	return v
-}
-
-func (p *parser) int64() int64 {
-	v, n := binary.Varint(p.b)
-	if n <= 0 {
-		p.bad, p.b = true, nil
-		return 0
-	}
-	p.b = p.b[n:]
-	return v
-}
-
-func (p *parser) int32() int32 {
-	if len(p.b) > 0 && p.b[0] < 0x80 { // most are of one byte
-		u := int32(p.b[0])
-		p.b = p.b[1:]
-		return u>>1 ^ -(u & 1)
-	}
-	return p.longInt32()
-}
-
-func (p *parser) longInt32() int32 {
-	v := p.int64()
-	if v < math.MinInt32 || v > math.MaxInt32 {
-		p.bad, p.b = true, nil
-		return 0
-	}
-	return int32(v)
-}
-
-// nullable reads a length and that many bytes; nil for length -1.
-func (p *parser) nullable() []byte {
-	n := p.int32()
-	if n == -1 {
-		return nil
-	}
-	if n < 0 || int(n) > len(p.b) {
-		p.bad, p.b = true, nil
-		return nil
-	}
-	v := p.b[:n:n]
-	p.b = p.b[n:]
-	return v
-}
-
-// bytes is nullable where null is not allowed.
-func (p *parser) bytes() []byte {
-	v := p.nullable()
-	if v == nil {
-		p.bad, p.b = true, nil
-	}
-	return v
 }

@@ -30,6 +30,9 @@ type AppendOptions struct {
 	// [Log.Screen] let it pass: those that are gone leave holes among its offsets, and its
 	// times were looked at.
 	Transformed bool
+	// Screened says that the batch is the one that [Log.Screen] let pass, or what Transcode made
+	// of it: its CRC was compared then.
+	Screened bool
 	// Guard is what BeginVerification gave for the first batch of a transaction,
 	// once the coordinator has confirmed it.
 	Guard Guard
@@ -186,7 +189,7 @@ func validated(now time.Time, records []byte, c *Config, o *AppendOptions) (batc
 	if !guard.Check("log.one-batch", len(rest) == 0) {
 		return nil, &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("%d bytes after the first batch: a request brings one for each partition", len(rest))}
 	}
-	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, MaxDecompressed: batch.DefaultMaxDecompressed, Internal: o.Internal, Sifted: o.Transformed, Now: now}
+	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, MaxDecompressed: batch.DefaultMaxDecompressed, Internal: o.Internal, Sifted: o.Transformed, Compared: o.Screened, Now: now}
 	if c.TimestampType == batch.CreateTime && !o.Transformed {
 		limits.AfterMax, limits.BeforeMax = c.TimestampAfterMax, c.TimestampBeforeMax
 	}

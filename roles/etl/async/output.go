@@ -16,7 +16,7 @@ const (
 	batchBytes = 512 << 10
 	// heldBytes of output are produced before more is made.
 	heldBytes = 1 << 20
-	// keptBytes may wait for the next records while there is no backlog.
+	// keptBytes may wait for the next records, or transaction, without a share.
 	keptBytes = 64 << 10
 )
 

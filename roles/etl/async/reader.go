@@ -20,12 +20,15 @@ const (
 	// fetchBytes of batches are read at once while there is a backlog. Who waits for
 	// records asks for one byte, and gets the first batch.
 	fetchBytes = 1 << 20
-	// usualExpanded is what is decompressed at once, of a batch or of several. One batch that is
-	// more, up to batch.DefaultMaxDecompressed, waits until it is the only one of the broker.
+	// usualExpanded is what a batch may expand to. One that is more, up to
+	// batch.DefaultMaxDecompressed, waits until it is the only one of the broker.
 	usualExpanded = 8 << 20
-	// maxRecords and maxHeaders are taken apart at once: a few KiB expand to millions of them, each
-	// of which takes a hundred bytes. What is left of a batch is read again.
-	maxRecords = 64 << 10
+	// maxPiece records are taken apart at once, and given to a module: few enough to lie in a
+	// processor's cache from the one to the other. Behind enoughExpanded bytes no other batch is
+	// begun.
+	maxPiece       = 1024
+	enoughExpanded = 512 << 10
+	// maxHeaders are taken apart at once: a few KiB expand to millions of them.
 	maxHeaders = 256 << 10
 	// maxNames of headers are remembered, each of at most maxName bytes.
 	maxNames = 256
@@ -39,10 +42,30 @@ type reader struct {
 	of      source
 	line    *line
 	names   map[string]string // of headers
-	pool    *sync.Pool        // of *[]byte, that large answers are read into
+	pool    *sync.Pool        // of *[]byte, that large answers are read into, and expand into
 	body    *body             // of the line; nil without one
 	large   chan struct{}     // of the runner: holds one while somebody has a large batch
 	holds   bool              // it is this one
+	answer  answer            // the last one, until it is taken apart
+	memory  *[]byte           // of the pool, that its batches expand into; nil: none is needed yet
+	used    int               // bytes of memory that records lie in
+}
+
+// answer is what is left of one. What it consists of is whole, but for the last batch.
+type answer struct {
+	batches []byte
+	stable  int64                                                // offset behind what is stable in the partition
+	left    []kmsg.FetchResponseTopicPartitionAbortedTransaction // in order of their first offsets
+	aborted map[int64]bool                                       // producers of those that have begun
+
+	records *batch.Iterator // of the first of batches; nil: it is not begun
+	read    bool            // records stands at one that is not taken yet
+	part    int             // as many of them are taken at once
+}
+
+// skip goes on to the next batch.
+func (a *answer) skip(first batch.Batch) {
+	a.batches, a.records, a.read = a.batches[len(first):], nil, false
 }
 
 // pooledBody is how large those are: what is asked for at once, and what surrounds it.
@@ -60,17 +83,27 @@ func (b *body) room(n int) []byte {
 		return make([]byte, n)
 	}
 	if b.held == nil {
-		var ok bool
-		if b.held, ok = b.pool.Get().(*[]byte); !ok {
-			fresh := make([]byte, pooledBody)
-			b.held = &fresh
-		}
+		b.held = pooled(b.pool)
 	}
 	return (*b.held)[:n]
 }
 
+// pooled is pooledBody bytes.
+func pooled(pool *sync.Pool) *[]byte {
+	if is, ok := pool.Get().(*[]byte); ok {
+		return is
+	}
+	fresh := make([]byte, pooledBody)
+	return &fresh
+}
+
 // done gives the memory of the last answer back, which nobody looks at any more.
 func (r *reader) done(from *chunk) {
+	r.answer = answer{}
+	if r.memory != nil {
+		r.pool.Put(r.memory)
+		r.memory = nil
+	}
 	if r.holds {
 		clear(from.records)
 		<-r.large
@@ -105,14 +138,14 @@ type unreadable struct {
 // errGone says that this broker does not lead the partition any more.
 var errGone = errors.New("this broker does not lead the partition")
 
-// read returns what there is from an offset on, for decode, or nothing when there is none after
-// wait. Its bytes are the caller's until it is done with the reader.
-func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Duration) (*kmsg.FetchResponseTopicPartition, error) {
+// read reads what there is from an offset on, for decode, or nothing when there is none after
+// wait. Its bytes are held until the caller is done with the reader.
+func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Duration) error {
 	if r.line == nil || r.line.ended() {
 		b := &body{pool: r.pool}
 		l, err := r.cluster.open(ctx, r.cluster.self, b.room)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.line, r.body = l, b
 	}
@@ -128,112 +161,144 @@ func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Dur
 	answer, err := r.line.ask(ctx, q)
 	if err != nil {
 		r.close()
-		return nil, err
+		return err
 	}
 	p := answer.(*kmsg.FetchResponse)
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-		return nil, fmt.Errorf("read %s-%d: %w", r.of.topic, r.of.partition, err)
+		return fmt.Errorf("read %s-%d: %w", r.of.topic, r.of.partition, err)
 	}
 	if len(p.Topics) != 1 || len(p.Topics[0].Partitions) != 1 {
-		return nil, fmt.Errorf("read %s-%d: an answer about %d topics", r.of.topic, r.of.partition, len(p.Topics))
+		return fmt.Errorf("read %s-%d: an answer about %d topics", r.of.topic, r.of.partition, len(p.Topics))
 	}
 	got := &p.Topics[0].Partitions[0]
 	switch err := kerr.ErrorForCode(got.ErrorCode); {
 	case errors.Is(err, kerr.NotLeaderForPartition), errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.FencedLeaderEpoch):
-		return nil, fmt.Errorf("read %s-%d: %w: %w", r.of.topic, r.of.partition, errGone, err)
+		return fmt.Errorf("read %s-%d: %w: %w", r.of.topic, r.of.partition, errGone, err)
 	case err != nil:
-		return nil, fmt.Errorf("read %s-%d at %d: %w", r.of.topic, r.of.partition, from, err)
+		return fmt.Errorf("read %s-%d at %d: %w", r.of.topic, r.of.partition, from, err)
 	}
-	return got, nil
+	r.take(got)
+	return nil
 }
 
-// decode takes out of an answer the records that are committed, or the first of them.
-func (r *reader) decode(ctx context.Context, got *kmsg.FetchResponseTopicPartition, from int64, into *chunk) error {
-	into.records, into.next, into.end = into.records[:0], from, max(got.LastStableOffset, from)
+// take begins with an answer.
+func (r *reader) take(got *kmsg.FetchResponseTopicPartition) {
+	r.answer = answer{batches: got.RecordBatches, stable: got.LastStableOffset, left: got.AbortedTransactions}
+}
+
+// more reports whether anything of the answer is left to be decoded.
+func (r *reader) more() bool { return len(r.answer.batches) > 0 }
+
+// decode takes out of the answer the next records that are committed: some batches, or an
+// even part of a large one. What came out before is not looked at any more.
+func (r *reader) decode(ctx context.Context, from int64, into *chunk) error {
+	a := &r.answer
+	into.records, into.next, into.end = into.records[:0], from, max(a.stable, from)
 	into.headers, into.expanded, into.unreadable = 0, 0, nil
-	aborted := map[int64]bool{}
-	left := got.AbortedTransactions // in order of their first offsets
-	for bytes := got.RecordBatches; len(bytes) > 0; {
-		b, rest, err := batch.Next(bytes)
+	continues := a.records != nil
+	if !continues {
+		r.used = 0
+	}
+	for len(a.batches) > 0 {
+		b, _, err := batch.Next(a.batches)
 		if err != nil {
-			break // a batch that is cut off comes whole with the next read
-		}
-		bytes = rest
-		for len(left) > 0 && left[0].FirstOffset <= int64(b.LastOffset()) {
-			aborted[left[0].ProducerID] = true
-			left = left[1:]
+			a.batches = nil // one that is cut off comes whole with the next read
+			break
 		}
 		behind := max(into.next, int64(b.NextOffset()))
-		switch {
-		case b.IsControl():
-			if m, ok := batch.ReadMarker(b); ok && !m.Commit {
-				delete(aborted, b.ProducerID())
+		if a.records == nil {
+			if a.drops(b) {
+				a.skip(b)
+				into.next = behind
+				continue
 			}
-			into.next = behind
-			continue
-		case b.IsTransactional() && !guard.Check("async.aborted", !aborted[b.ProducerID()]):
-			into.next = behind
-			continue
+			n := int(b.NumRecords())
+			if before := len(into.records); before > 0 && (before+n > maxPiece || into.expanded >= enoughExpanded) {
+				return nil
+			}
+			a.part = evenPart(n)
 		}
-		if into.expanded >= usualExpanded {
-			return nil
-		}
-		before, begins := len(into.records), max(from, int64(b.BaseOffset()))
+		before, begins := len(into.records), max(into.next, int64(b.BaseOffset()))
 		whole, err := r.records(ctx, b, from, into)
 		refused, is := errors.AsType[*batch.Error](err)
 		switch {
 		case is && before > 0: // what came before is decided about first
 			into.records, into.next = into.records[:before], begins
+			a.records, a.read = nil, false
 			return nil
 		case is:
 			into.records, into.next = into.records[:0], behind
 			into.unreadable = &unreadable{begins, b.MaxTimestamp(), fmt.Errorf("the records at %d to %d cannot be read: %w", begins, behind-1, refused)}
+			a.skip(b)
 			return nil
 		case err != nil:
 			return fmt.Errorf("read %s-%d: the batch at %d: %w", r.of.topic, r.of.partition, b.BaseOffset(), err)
-		case !whole:
+		}
+		into.codec = b.Codec()
+		if !whole {
 			return nil
 		}
-		into.codec, into.next = b.Codec(), behind
+		a.skip(b)
+		into.next = behind
+		if continues {
+			return nil // so that the memory is free for the next
+		}
 	}
 	return nil
 }
 
-// records takes the records out of a batch. Not whole: as many as are taken apart at once, and
-// into.next is the offset of the next. Of an *[batch.Error] the batch is to blame.
-func (r *reader) records(ctx context.Context, b batch.Batch, from int64, into *chunk) (whole bool, err error) {
-	before := *into
-	whole, err = r.expand(b, from, usualExpanded, into)
-	if refused, is := errors.AsType[*batch.Error](err); !is || refused.Code != batch.DecompressedTooLarge {
-		return whole, err
-	}
-	*into = before
-	if !r.holds {
-		select {
-		case r.large <- struct{}{}:
-			r.holds = true
-		case <-ctx.Done():
-			return false, ctx.Err()
+// drops reports whether nothing of a batch is to be seen, and notes what it says of the
+// transactions around it.
+func (a *answer) drops(b batch.Batch) bool {
+	for len(a.left) > 0 && a.left[0].FirstOffset <= int64(b.LastOffset()) {
+		if a.aborted == nil {
+			a.aborted = map[int64]bool{}
 		}
+		a.aborted[a.left[0].ProducerID] = true
+		a.left = a.left[1:]
 	}
-	return r.expand(b, from, batch.DefaultMaxDecompressed, into)
+	if b.IsControl() {
+		if m, ok := batch.ReadMarker(b); ok && !m.Commit {
+			delete(a.aborted, b.ProducerID())
+		}
+		return true
+	}
+	return b.IsTransactional() && !guard.Check("async.aborted", !a.aborted[b.ProducerID()])
 }
 
-func (r *reader) expand(b batch.Batch, from, limit int64, into *chunk) (whole bool, err error) {
-	it := b.Records(limit)
-	for it.Next() {
+// evenPart is how many of n records are taken apart at once, so that no part is much smaller
+// than the others.
+func evenPart(n int) int {
+	parts := max(1, (n+maxPiece-1)/maxPiece)
+	return max(1, (n+parts-1)/parts)
+}
+
+// records takes records out of a batch. Not whole: as many as are taken apart at once, and
+// into.next is the offset of the next. Of an *[batch.Error] the batch is to blame.
+func (r *reader) records(ctx context.Context, b batch.Batch, from int64, into *chunk) (whole bool, err error) {
+	a := &r.answer
+	if a.records == nil {
+		if err := r.begin(ctx, b); err != nil {
+			return false, err
+		}
+		into.expanded += a.records.Expanded()
+	}
+	it := a.records
+	for taken := 0; a.read || it.Next(); {
+		a.read = false
 		is := it.Record()
 		if is.Offset < storage.Offset(from) {
 			continue
 		}
-		full := len(into.records) >= maxRecords || into.headers+is.NumHeaders > maxHeaders
+		full := taken >= a.part || into.headers+is.NumHeaders > maxHeaders
 		if !guard.Check("async.taken-apart", !full) {
 			if len(into.records) == 0 {
 				return false, &batch.Error{Code: batch.MessageTooLarge, Reason: fmt.Sprintf("%d headers of one record", is.NumHeaders)}
 			}
-			into.next, into.codec = int64(is.Offset), b.Codec()
+			into.next, a.read = int64(is.Offset), true
 			return false, nil
 		}
+		taken++
 		into.headers += is.NumHeaders
 		record := abi.Record{Timestamp: is.Timestamp, Offset: int64(is.Offset), Key: is.Key, Value: is.Value}
 		if is.NumHeaders > 0 {
@@ -244,9 +309,44 @@ func (r *reader) expand(b batch.Batch, from, limit int64, into *chunk) (whole bo
 		}
 		into.records = append(into.records, record)
 	}
-	into.expanded += it.Expanded()
 	return it.Err() == nil, it.Err()
 }
+
+// begin expands a batch, and reads its first record: into the reader's memory, while that is
+// enough. One that is large waits for its place.
+func (r *reader) begin(ctx context.Context, b batch.Batch) error {
+	var memory []byte
+	if b.Codec() != batch.None && len(b) >= smallBatch {
+		if r.memory == nil {
+			r.memory = pooled(r.pool)
+		}
+		memory = (*r.memory)[r.used:]
+	}
+	a := &r.answer
+	a.records = b.RecordsIn(memory, usualExpanded)
+	a.read = a.records.Next()
+	refused, is := errors.AsType[*batch.Error](a.records.Err())
+	if is && refused.Code == batch.DecompressedTooLarge {
+		if !r.holds {
+			select {
+			case r.large <- struct{}{}:
+				r.holds = true
+			case <-ctx.Done():
+				a.records = nil
+				return ctx.Err()
+			}
+		}
+		a.records = b.RecordsIn(nil, batch.DefaultMaxDecompressed)
+		a.read = a.records.Next()
+	}
+	if memory != nil {
+		r.used += min(a.records.Expanded(), len(memory))
+	}
+	return nil
+}
+
+// smallBatch bytes of a batch are expanded into memory of their own.
+const smallBatch = 16 << 10
 
 // name returns the name of a header, which is often that of one before.
 func (r *reader) name(b []byte) string {

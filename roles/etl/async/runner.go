@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,6 +69,7 @@ type Runner struct {
 	cluster *cluster
 	bodies  sync.Pool     // of *[]byte
 	shares  chan struct{} // of the memory, those that are taken
+	waiting atomic.Int32  // workers that wait for a share
 	large   chan struct{} // holds one while somebody has a batch that expands beyond its share
 	metrics *metrics
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
@@ -20,8 +19,7 @@ import (
 const (
 	// idleWait is how long a read waits for records while there are none.
 	idleWait = 20 * time.Second
-	// maxPiece records, or pieceBytes of them, are what a module is given at once.
-	maxPiece   = 1024
+	// pieceBytes of records are what a module is given at once, of a piece.
 	pieceBytes = 1 << 20
 	// growAfter pieces without a failure a piece may be twice as large again.
 	growAfter = 8
@@ -164,26 +162,28 @@ func (w *worker) process(ctx context.Context) error {
 		topics: w.topic(ctx),
 	}
 	w.progress.state.Store(int32(Running))
+	share := share{of: w.runner.shares, waiting: &w.runner.waiting}
+	defer share.give()
 	for {
 		wait, most, behind := idleWait, int32(1), w.progress.end.Load() > w.position
 		if w.position > w.last || w.producer.open {
 			wait = w.due()
 		}
-		share := share{of: w.runner.shares}
 		if behind {
 			most = fetchBytes
 			if err := share.take(ctx); err != nil {
 				return err
 			}
 		}
-		got, err := w.reader.read(ctx, w.position, most, wait)
-		if err == nil {
-			err = w.unpack(ctx, got, &share)
+		err := w.reader.read(ctx, w.position, most, wait)
+		for first := true; err == nil && (first || w.reader.more()); first = false {
+			if err = w.unpack(ctx, &share); err == nil {
+				err = w.digest(ctx)
+			}
 		}
 		if err == nil {
-			err = w.digest(ctx)
+			err = w.lends(ctx, &share)
 		}
-		share.give()
 		w.reader.done(&w.chunk)
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			err = w.reposition(ctx)
@@ -202,15 +202,30 @@ func (w *worker) process(ctx context.Context) error {
 	}
 }
 
-// unpack takes what was read apart, once there is a share for it. Who has a share may wait for
-// the one place of large batches, and not the other way round.
-func (w *worker) unpack(ctx context.Context, got *kmsg.FetchResponseTopicPartition, share *share) error {
-	if len(got.RecordBatches) > 0 {
+// unpack takes apart the next of what was read, once there is a share for it. Who has a share
+// may wait for the one place of large batches, and not the other way round.
+func (w *worker) unpack(ctx context.Context, share *share) error {
+	if w.reader.more() {
 		if err := share.take(ctx); err != nil {
 			return err
 		}
 	}
-	return w.reader.decode(ctx, got, w.position, &w.chunk)
+	return w.reader.decode(ctx, w.position, &w.chunk)
+}
+
+// lends gives the share to who waits for one, or back where no backlog needs it, and writes
+// before that what takes more than may be held without.
+func (w *worker) lends(ctx context.Context, share *share) error {
+	if w.progress.end.Load() > w.position && !share.wanted() {
+		return nil
+	}
+	if w.out.bytes >= keptBytes {
+		if err := w.flush(ctx); err != nil {
+			return err
+		}
+	}
+	share.give()
+	return nil
 }
 
 // takeOver begins where the last transaction ended, whoever's it was.
@@ -297,7 +312,7 @@ func (w *worker) digest(ctx context.Context) error {
 			// nothing is done yet that a transaction could have
 		case w.due() == 0 || w.position <= w.alone:
 			err = w.commit(ctx, w.position)
-		case w.out.bytes >= heldBytes || len(records) == 0 && w.out.bytes >= keptBytes:
+		case w.out.bytes >= heldBytes:
 			err = w.flush(ctx)
 		}
 		if err != nil {

@@ -63,15 +63,16 @@ func TestNothingIsExpandedWithoutAShare(t *testing.T) {
 	w.position = 0
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	one := share{of: w.runner.shares}
-	if err := w.unpack(ctx, got, &one); !errors.Is(err, context.Canceled) {
+	w.reader.take(got)
+	one := share{of: w.runner.shares, waiting: &w.runner.waiting}
+	if err := w.unpack(ctx, &one); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if n := len(w.chunk.records); n > 0 || w.reader.holds {
 		t.Errorf("%d records are there without a share; the place of large batches is held: %v", n, w.reader.holds)
 	}
 	<-w.runner.shares
-	if err := w.unpack(t.Context(), got, &one); err != nil {
+	if err := w.unpack(t.Context(), &one); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(w.chunk.records); n != 20 || !w.reader.holds || !one.taken {
