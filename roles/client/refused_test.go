@@ -9,7 +9,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -67,6 +69,37 @@ func TestRefusedSaysWhatToShow(t *testing.T) {
 	}
 }
 
+// lingers has connections that are closed read on until the client has closed its side too: what
+// it has written meanwhile would have the kernel reset the connection, and an alert on its way be lost.
+func lingers(network, address string) (net.Listener, error) {
+	l, err := net.Listen(network, address)
+	return lingering{l}, err
+}
+
+type lingering struct{ net.Listener }
+
+func (l lingering) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return lingeringConn{conn.(*net.TCPConn)}, nil
+}
+
+type lingeringConn struct{ *net.TCPConn }
+
+func (c lingeringConn) Close() error {
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if c.CloseWrite() != nil { // the client is gone
+		return c.TCPConn.Close()
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, c.TCPConn) // whatever it is, nobody wants it
+		_ = c.TCPConn.Close()
+	}()
+	return nil
+}
+
 // TestRefusedInTheMiddle has a broker that knows its client when the command begins, and takes
 // no further connection of it: over TLS 1.3 the client learns so by what it reads.
 func TestRefusedInTheMiddle(t *testing.T) {
@@ -76,7 +109,7 @@ func TestRefusedInTheMiddle(t *testing.T) {
 		t.Fatal(err)
 	}
 	var handshakes atomic.Int32
-	_, addr := broker(t, kfake.TLS(&tls.Config{
+	_, addr := broker(t, kfake.ListenFn(lingers), kfake.TLS(&tls.Config{
 		Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert,
 		VerifyConnection: func(tls.ConnectionState) error {
 			if handshakes.Add(1) > 1 {
@@ -87,7 +120,6 @@ func TestRefusedInTheMiddle(t *testing.T) {
 	}))
 	cert, key := clientCertificate(t, pkix.Name{CommonName: "alice"})
 	w := newWorld("x\n")
-	// A connection may break before its alert is read; in this time there are several.
 	err = w.run(t.Context(), "produce", "t", "-b", addr, "--tls", "--cafile", filepath.Join(dir, pki.CAFile), "--cert", cert, "--cert-key", key, "--timeout", "4s")
 	hint := "refuses this client: remote error: tls: bad certificate; it does not take the certificate " + cert
 	if !errors.Is(err, kgo.ErrRecordTimeout) || !strings.Contains(err.Error(), hint) {
