@@ -59,7 +59,7 @@ func (k *kafkaNode) stop() {
 // What profiles show of the figures beside Kafka, for [row.Bound].
 const (
 	sameClientBound = "The client, which is the same on both sides and takes more of the two cores than the broker."
-	logBound        = "The device: a closed loop of 2.6 MB under way waits for one commit after another, and what is more than a quarter of the log is written once more, to the bucket beside it. Kafka's default leaves the disk to the kernel, which writes once, later, and nothing at all of a topic that is deleted before. The broker takes less than one of the two cores."
+	logBound        = "The device: a closed loop of 2.6 MB under way waits for one commit after another, and uploads that keep up with it write each byte once more, to the bucket beside the log. Kafka's default leaves the disk to the kernel, which writes once, later, and nothing at all of a topic that is deleted before. The broker takes less than one of the two cores."
 	pipelineBound   = "The device: of the five requests that a connection has under way three are in a commit, on average, while the others come in, so that the log syncs a third as often as Kafka, which does for each of them; a sync of 200 KB takes hardly longer than one of 64."
 	syncsBound      = "Syncs of the log: a transaction waits for three, one after another, Kafka's for none."
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,48 @@ func TestAppendAllocatesNothingPerRecord(t *testing.T) {
 	// The disk in memory and the index's growth are in these.
 	if few > 2 || many > few+1 {
 		t.Fatalf("%.2f allocations for a batch of 1 record, %.2f for one of 100", few, many)
+	}
+}
+
+// TestLargeReadsFromFilesReuseTheirMemory: a consumer that asks for 8 MiB of a partition at a
+// time has the kernel touch that memory once, and not for each answer.
+func TestLargeReadsFromFilesReuseTheirMemory(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector drops from pools")
+	}
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.WAL.Capacity, o.WAL.SegmentSize, o.WAL.ChunkSize, o.WAL.Memory = 256<<20, 16<<20, 1<<20, 8<<20
+	s := open(t, o)
+	l := lead(t, s, partition(topicA, 0), 1)
+	b := values(t, strings.Repeat("x", 64<<10))
+	c := newCredits(8)
+	const size, reads = 8 << 20, 20
+	for range 3 * size / len(b) {
+		<-c
+		if err := s.Admit(t.Context(), len(b)); err != nil {
+			t.Fatal(err)
+		}
+		l.Append(time.Now(), b, anyEpoch, c)
+	}
+	c.drain()
+	// A pool forgets with the collector, and keeps one thing for each processor.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range reads {
+		r, err := l.Read(ReadRequest{MaxBytes: size, MinOne: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Bytes < size-2*len(b) {
+			t.Fatalf("%d bytes were read, of %d", r.Bytes, size)
+		}
+		r.Release()
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > reads*size/2 {
+		t.Errorf("%d reads of %d bytes allocated %d", reads, size, got)
 	}
 }
 

@@ -67,7 +67,9 @@ type wanted struct {
 }
 
 const (
-	// maxPooledRead is the largest buffer that is kept for another read.
+	// maxPooledRead is the largest buffer that is kept for another read: what a consumer
+	// with much to catch up on asks for of a partition, and what lies between. The kernel's
+	// first touch of new memory costs as much as the read.
 	maxPooledRead = 10 << 20
 	// roomyRead is how many times as large as a read its buffer may be, if it is
 	// larger than spareRead. Readers may keep what they read for long, and are
