@@ -107,7 +107,7 @@ func runElsewhere(line []string) error {
 	if _, err := syscall.Setsid(); err != nil {
 		return fmt.Errorf("begin a session: %w", err)
 	}
-	if err := os.WriteFile("/proc/self/autogroup", []byte(leastNice), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := lowerSession(); err != nil {
 		return fmt.Errorf("lower the priority of the session: %w", err)
 	}
 	// The policy is a thread's, and the program goes on in this one.
@@ -116,6 +116,22 @@ func runElsewhere(line []string) error {
 		return fmt.Errorf("become idle: %w", err)
 	}
 	return syscall.Exec(path, line, os.Environ())
+}
+
+// lowerSession gives the group of this session the lowest priority, where there is one. The
+// kernel takes a change each tenth of a second, from who is not root, and else says EAGAIN.
+func lowerSession() (err error) {
+	for range 50 {
+		err = os.WriteFile("/proc/self/autogroup", []byte(leastNice), 0)
+		if !errors.Is(err, syscall.EAGAIN) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 const (

@@ -85,7 +85,7 @@ func numbered(size int) []byte {
 // TestWhatIsLargerThanAPartIsStoredInParts: whatever its size is, and in whatever pieces it
 // is written, all of it is stored, in order, each part with the sum of what was packed.
 func TestWhatIsLargerThanAPartIsStoredInParts(t *testing.T) {
-	const part = 8 << 20
+	const part = 1 << 20
 	for _, size := range []int{part, part + 1, 2 * part, 2*part + part/2} {
 		for _, concurrency := range []int{1, 3} {
 			data := numbered(size)
@@ -95,7 +95,7 @@ func TestWhatIsLargerThanAPartIsStoredInParts(t *testing.T) {
 				}
 			}}
 			b := bucketOf(s.answer)
-			b.o.Concurrency = concurrency
+			b.o.PartSize, b.o.Concurrency = part, concurrency
 			err := b.PutIfAbsent(t.Context(), "k", data)
 			parts := (size + part - 1) / part
 			if parts == 1 {
@@ -129,9 +129,10 @@ func TestAnUploadInPartsThatFailsIsGivenUp(t *testing.T) {
 	} {
 		s := &partStore{refuse: c.refuse}
 		b := bucketOf(s.answer)
+		b.o.PartSize = 1 << 20
 		err := b.Put(t.Context(), "k", writes(func(w io.Writer) error {
 			for range 5 {
-				if _, err := w.Write(make([]byte, 8<<20)); err != nil {
+				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
 					return err
 				}
 			}
