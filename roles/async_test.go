@@ -102,7 +102,8 @@ func newAsyncClient(t *testing.T, node *roles.Node, partitions int32, topics ...
 	must(t, err)
 	t.Cleanup(cl.Close)
 	c := asyncClient{t, cl, kadm.NewClient(cl)}
-	made, err := c.admin.CreateTopics(t.Context(), partitions, -1, nil, topics...)
+	forever := "-1" // some records are years old
+	made, err := c.admin.CreateTopics(t.Context(), partitions, -1, map[string]*string{"retention.ms": &forever}, topics...)
 	must(t, err)
 	must(t, made.Error())
 	return c

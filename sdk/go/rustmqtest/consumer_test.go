@@ -315,7 +315,7 @@ func TestOfABatchSomeMayFail(t *testing.T) {
 func TestSeekPauseAndManualCommit(t *testing.T) {
 	t.Parallel()
 	client := rustmqtest.Start(t).Client(t)
-	topic(t, client, rustmq.Topic{Name: "t", Partitions: 1})
+	topic(t, client, rustmq.Topic{Name: "t", Partitions: 1, Config: map[string]string{"retention.ms": "-1"}}) // records are as old as they say
 	ctx := within(t, moments)
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	for i := range 10 {

@@ -91,6 +91,17 @@ func ask(c net.Conn) error {
 	return err
 }
 
+// closeAll ends what a dialer has open.
+func closeAll(d *Dialer) {
+	d.mu.Lock()
+	open := d.open(func(*conn) bool { return true })
+	d.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close()
+	}
+	d.CloseIdle()
+}
+
 // via is what a connection that was dialled goes over.
 func via(c net.Conn) Mode { return c.(*conn).via }
 
@@ -239,18 +250,12 @@ func TestAKnownBrokerIsAskedInTheFirstPacket(t *testing.T) {
 	d := newDialer(t, Options{TLS: a.trust()})
 	must(t, ask(dial(t, d, r.Addr())))
 	until(t, "0-RTT is used", func() bool { // a ticket comes a moment after the handshake
-		for _, open := range d.open(func(*conn) bool { return true }) {
-			_ = open.Close()
-		}
-		d.CloseIdle()
+		closeAll(d)
 		must(t, ask(dial(t, d, r.Addr())))
 		return link(t, d, r.Addr()).Early
 	})
 	// Now nobody hears the first packet.
-	for _, open := range d.open(func(*conn) bool { return true }) {
-		_ = open.Close()
-	}
-	d.CloseIdle()
+	closeAll(d)
 	r.BlockUDP(true)
 	early := dial(t, d, r.Addr())
 	if via(early) == QUIC {
