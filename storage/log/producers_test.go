@@ -211,6 +211,28 @@ func recovered(t testing.TB, l *Log, rest func(rec *recovery)) *Log {
 	return found
 }
 
+// TestWhatIsNotCommittedIsNotSettled: of a producer of whom it is a batch, or a marker,
+// however long ago it was heard of.
+func TestWhatIsNotCommittedIsNotSettled(t *testing.T) {
+	const end = 9
+	ps := producers{}
+	ps.add(1, sentBatch{last: end}, false, end, 100)
+	ps.mark(2, mark{offset: end, first: storage.NoOffset, epoch: 3}, end, 100)
+	if gone := ps.expire(200, end); gone != 0 {
+		t.Errorf("%d are forgotten", gone)
+	}
+	if m := ps[2].committedMark(end); m != noMark {
+		t.Errorf("%+v is taken for committed", m)
+	}
+	ps.get(1, 50) // by a clock that was set back
+	if gone := ps.expire(80, end+1); gone != 0 {
+		t.Errorf("%d are forgotten that were heard of since", gone)
+	}
+	if gone := ps.truncate(end); gone != 2 || len(ps) != 0 {
+		t.Errorf("%d are gone with what they sent, %d are left", gone, len(ps))
+	}
+}
+
 // TestBatchThatTheHighWatermarkLiesInIsNotForgotten where only its copy is left: the
 // log start moved into it before the log was led.
 func TestBatchThatTheHighWatermarkLiesInIsNotForgotten(t *testing.T) {

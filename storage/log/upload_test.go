@@ -307,3 +307,47 @@ func TestReclaimableIsWhatTheIndexHas(t *testing.T) {
 		l.mu.Unlock()
 	}
 }
+
+// TestNothingIsUploadedBelowWhatProducersAreAsOf: a leader that began anew as a follower knows them, and
+// which transactions are open, as of further than it is committed. Of before it could say nothing.
+func TestNothingIsUploadedBelowWhatProducersAreAsOf(t *testing.T) {
+	leader := lead(t, open(t, tiered(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	appendAll(t, leader, from(t, 7, 0, 0, "0"))
+	setUploaded(t, leader, 1)
+	transact(t, leader, inTransaction(t, 8, 0, 0, "1"))
+	appendMarker(t, leader, Marker{ProducerID: 8}) // 2: as of 1 it was open
+	state, at, err := leader.ReplicaState()
+	if err != nil || at != 1 {
+		t.Fatalf("at %d, %v", at, err)
+	}
+	s := open(t, tiered(disk.NewMem(disk.MemOptions{})))
+	l := following(t, s, leader.id, 1)
+	if err := l.Restart(at, state, 1); err != nil {
+		t.Fatal(err)
+	}
+	r, err := leader.Read(ReadRequest{Offset: at, MaxBytes: 64 << 10, Isolation: LogEnd})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for _, b := range r.Batches {
+		replicate(t, l, 1, b)
+	}
+	l.Resign()
+	l.SetReplicas(Replicas{InSync: []int32{2}})
+	if err := l.BecomeLeader(2); err != nil {
+		t.Fatal(err)
+	}
+	flush(t, s)
+	confirm(t, l, 2, 2)
+	if got := s.PendingUpload(nil); len(got) != 0 {
+		t.Errorf("to be uploaded is %+v", got)
+	}
+	if point, err := l.UploadPoint(true); err != nil || point.HighWatermark != point.From {
+		t.Errorf("%+v, %v", point, err)
+	}
+	confirm(t, l, 2, 3)
+	if point, err := l.UploadPoint(true); err != nil || point.From != 1 || point.HighWatermark != 3 {
+		t.Errorf("%+v, %v", point, err)
+	}
+}

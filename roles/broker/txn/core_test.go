@@ -264,6 +264,24 @@ func TestBeginFencesTheProducerBefore(t *testing.T) {
 	d.state(Ongoing)
 }
 
+// The one before does not begin again either, where the one that fenced it off gave
+// up before it was told of its epoch.
+func TestBeginThatGivesUpFencesTheProducerBefore(t *testing.T) {
+	d := newDesk(t)
+	first := d.init(nobody)
+	d.add(first, 2, t0)
+	call := d.send(initRequest(nobody))
+	d.land(nil)
+	d.wait(maxPark)
+	if got := codeIn(d.answer(call)); got != kerr.ConcurrentTransactions.Code {
+		t.Fatalf("%v", kerr.ErrorForCode(got))
+	}
+	d.settle()
+	d.state(CompleteAbort)
+	d.refused(initRequest(first), kerr.ProducerFenced)
+	d.refused(addRequest(first, 2, t0), kerr.ProducerFenced)
+}
+
 // A producer that names what it has goes on (KIP-360), and is told the same when it
 // asks again.
 func TestProducerGoesOnUnderTheNextEpoch(t *testing.T) {
@@ -293,6 +311,7 @@ func TestTimeOutAborts(t *testing.T) {
 		d.wait(3 * time.Second)
 		d.add(w, 2, t0)
 		d.wait(6 * time.Second)
+		d.add(w, 2, t1) // which does not prolong it
 		if restart {
 			d.restart()
 		}
