@@ -23,7 +23,8 @@ const (
 	lz4HasChecksum = 1 << 2
 	lz4Stored      = 1 << 31 // a block that is not compressed
 	lz4MostRatio   = 255     // bytes that a block makes of one, at most
-	lz4LikelyRatio = 8       // and mostly
+	lz4LikelyRatio = 8       // for which memory is taken
+	lz4LeastRatio  = 2       // with room for less it is not tried
 )
 
 // unlz4Plain expands one frame as producers make it: of blocks that stand alone, without
@@ -68,7 +69,9 @@ func unlz4Plain(memory, src []byte, limit int64) ([]byte, bool) {
 			most = min(block, lz4MostRatio*n)
 		}
 		// Few blocks make as much as they could: what room there is, is tried first.
-		dst = roomFor(dst, min(most, lz4LikelyRatio*n), limit)
+		if cap(dst)-len(dst) < min(most, lz4LeastRatio*n) {
+			dst = roomFor(dst, min(most, lz4LikelyRatio*n), limit)
+		}
 		made, ok := expandBlock(dst, src[:n], most, stored)
 		if !ok && cap(dst)-len(dst) < most {
 			dst = roomFor(dst, most, limit)
