@@ -22,7 +22,7 @@
 // of crypto/tls. K8 is what a transform costs beside a bare call of wasmtime-go and beside Go; it
 // is read from benchmarks of the root module, and needs nothing else. K9 is produce through a
 // module that keeps all, and beside one. K10 is what transforms from topic to topic cost beside a
-// client outside, read as K8 is. K11 to K14 are the Go SDK's transports; their links are relays in
+// client outside, and what a bare loop of the module and the codec does, read as K8 is. K11 to K14 are the Go SDK's transports; their links are relays in
 // user space, of which sdk/go/transport/relay says what they are to TCP: kind. K15 is the Rust
 // SDK beside rdkafka, by the loads of sdk/rust/bench, which needs Rust and the headers of OpenSSL and zlib.
 //

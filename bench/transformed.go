@@ -11,7 +11,7 @@ import (
 
 // What profiles of the broker show, for [row.Bound].
 const (
-	keptBound  = "Of the broker's processor time the module takes a fifth: reading each record, writing it into the guest's memory, and the call; the stacks of the partitions' goroutines, which grow each time one begins, a twenty-fifth. The client takes more than half of the two cores on both sides."
+	keptBound  = "Of the broker's processor time the module takes a fifth: reading each record, writing it into the guest's memory, and the call; and the batch, which another core takes over, comes to that one's cache again. The client takes more than half of the two cores on both sides."
 	otherBound = "Nothing of modules shows in the broker's profile: a comparison for each batch. Which of the two servers is ahead differs from pair to pair."
 )
 

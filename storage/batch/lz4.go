@@ -23,6 +23,8 @@ const (
 	lz4HasChecksum = 1 << 2
 	lz4Stored      = 1 << 31 // a block that is not compressed
 	lz4MostRatio   = 255     // bytes that a block makes of one, at most
+	lz4LikelyRatio = 8       // for which memory is taken
+	lz4LeastRatio  = 2       // with room for less it is not tried
 )
 
 // unlz4Plain expands one frame as producers make it: of blocks that stand alone, without
@@ -48,7 +50,7 @@ func unlz4Plain(memory, src []byte, limit int64) ([]byte, bool) {
 		return nil, false
 	}
 	src = src[behind+1:]
-	dst := begun(memory, src, limit)
+	dst := memory[:0:min(int64(cap(memory)), limit)]
 	for {
 		if len(src) < 4 {
 			return nil, false
@@ -66,16 +68,16 @@ func unlz4Plain(memory, src []byte, limit int64) ([]byte, bool) {
 		if !stored {
 			most = min(block, lz4MostRatio*n)
 		}
-		dst = roomFor(dst, most, limit)
-		into := dst[len(dst):min(cap(dst), len(dst)+most)]
-		var made int
-		var err error
-		if stored {
-			made = copy(into, src[:n])
-		} else {
-			made, err = lz4.UncompressBlock(src[:n], into)
+		// Few blocks make as much as they could: what room there is, is tried first.
+		if cap(dst)-len(dst) < min(most, lz4LeastRatio*n) {
+			dst = roomFor(dst, min(most, lz4LikelyRatio*n), limit)
 		}
-		if err != nil || stored && made < n {
+		made, ok := expandBlock(dst, src[:n], most, stored)
+		if !ok && cap(dst)-len(dst) < most {
+			dst = roomFor(dst, most, limit)
+			made, ok = expandBlock(dst, src[:n], most, stored)
+		}
+		if !ok {
 			return nil, false
 		}
 		dst, src = dst[:len(dst)+made], src[n:]
@@ -85,6 +87,17 @@ func unlz4Plain(memory, src []byte, limit int64) ([]byte, bool) {
 		behind = 4
 	}
 	return dst, len(src) == behind
+}
+
+// expandBlock writes what a block makes, at most so many bytes, behind dst, where that has room
+// for it.
+func expandBlock(dst, block []byte, most int, stored bool) (made int, ok bool) {
+	into := dst[len(dst):min(cap(dst), len(dst)+most)]
+	if stored {
+		return copy(into, block), len(into) >= len(block)
+	}
+	made, err := lz4.UncompressBlock(block, into)
+	return made, err == nil
 }
 
 // roomFor is dst with room for n bytes more, unless that is beyond the limit.

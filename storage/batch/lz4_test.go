@@ -3,6 +3,7 @@ package batch
 import (
 	"bytes"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"github.com/pierrec/lz4/v4"
@@ -65,6 +66,28 @@ func TestLZ4FramesOfProducersAreExpandedAsTheLibraryDoes(t *testing.T) {
 		if got, err := Decompress(LZ4, twice, 0); err != nil || len(got) != 2*len(mixed) {
 			t.Errorf("%s: two frames: %d bytes, %v", f.name, len(got), err)
 		}
+	}
+}
+
+// TestLargeBlocksNeedNoMoreMemoryThanTheyMake: franz-go and others say 4 MiB of blocks whose
+// batch is far smaller.
+func TestLargeBlocksNeedNoMoreMemoryThanTheyMake(t *testing.T) {
+	random := rand.New(rand.NewPCG(seeded.Seed(t), 5))
+	var text []byte
+	for range 2_000 {
+		text = strconv.AppendUint(append(text, "some text, and a number behind it that is another each time: "...), random.Uint64(), 10)
+	}
+	frame := framed(t, text, lz4.BlockSizeOption(lz4.Block4Mb))
+	memory := make([]byte, max(len(text), lz4LeastRatio*len(frame)))
+	got, plain := unlz4Plain(memory, frame, DefaultMaxDecompressed)
+	if !plain || !bytes.Equal(got, text) {
+		t.Fatalf("%v, %d bytes of %d", plain, len(got), len(text))
+	}
+	if &got[0] != &memory[0] {
+		t.Error("it took memory, though it was given more than enough")
+	}
+	if got, plain = unlz4Plain(memory[:0:len(text)-1], frame, DefaultMaxDecompressed); !plain || !bytes.Equal(got, text) {
+		t.Errorf("with too little memory: %v, %d bytes of %d", plain, len(got), len(text))
 	}
 }
 
