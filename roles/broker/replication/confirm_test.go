@@ -54,7 +54,7 @@ func TestAFollowerIsAskedOnce(t *testing.T) {
 		}
 		return lane.takeAsked()
 	}
-	if !asks(since) || !asks(since) {
+	if first, second := asks(since), asks(since); !first || !second {
 		t.Error("it is not asked")
 	}
 	sent := since.Add(time.Millisecond)
