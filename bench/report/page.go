@@ -105,7 +105,9 @@ reused, as they are once data is in the bucket. What each peer is:
 
 Figures F are of the log, figures B of the bucket, figures K are beside Apache Kafka and of a whole cluster. rustmq's bucket is
 a directory beside its log, but where a row has it on a device of its own, which is in memory: in a cloud a
-bucket is not on the disk of the log. The store of B1 to B3 is
+bucket is not on the disk of the log. A load of F1 or K2 ends before the interval of uploads does: while it goes on,
+uploads to that directory give way to it, and come behind it, as what Kafka's page cache holds does; of loads that last
+for longer, and on a device that has to take both, [design 14](design/0014-pacing.md) has what was measured. The store of B1 to B3 is
 versitygw, an S3 server, over HTTP, with its objects in memory; B1 counts requests in
 a proxy before it, with metadata (entries of its log) apart from objects of records.
 On loopback the processor bounds both sides, and all processes share it; over the line of 1 Gbit/s
